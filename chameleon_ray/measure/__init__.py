@@ -1,0 +1,155 @@
+"""What a measurement is, and who makes one.
+
+A `Builder` turns knob values into a kernel, a `Runner` times it; both work inside a child process
+that may crash, hang or be killed. A `Measurer` is what the search sees: configs go in, exactly one
+`Measurement` each comes out, as they finish, and nothing is raised because of a config.
+"""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from chameleon_ray.space import Choice, Configs
+from chameleon_ray.tasks import Conv2d
+
+KnobValues = Mapping[str, Choice]
+
+
+class Outcome(enum.StrEnum):
+    """How a measurement ended."""
+
+    OK = "ok"
+    INVALID_STATIC = "invalid_static"
+    BUILD_ERROR = "build_error"
+    BUILD_TIMEOUT = "build_timeout"
+    RUN_ERROR = "run_error"
+    RUN_TIMEOUT = "run_timeout"
+    WRONG_OUTPUT = "wrong_output"
+    CRASHED = "crashed"
+    DEVICE_LOST = "device_lost"
+
+
+class Purpose(enum.StrEnum):
+    """Why a measurement was made.
+
+    `FINALIST` and `TORCH` are timed together, interleaved, at the end of a task; `TORCH` is
+    torch's own kernel for the task and has no config.
+    """
+
+    DEFAULT = "default"
+    SEARCH = "search"
+    FINALIST = "finalist"
+    TORCH = "torch"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One config to measure.
+
+    Attributes:
+        task: What to compute.
+        config: Knob values, or empty for torch's kernel.
+        purpose: Why.
+        best_seconds: The task's best time so far: a clearly slower candidate is timed less.
+    """
+
+    task: Conv2d
+    config: KnobValues
+    purpose: Purpose = Purpose.SEARCH
+    best_seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measurement:
+    """What came of one config.
+
+    Attributes:
+        task: Key of the task.
+        config: Knob values; empty for torch's kernel.
+        purpose: Why it was measured.
+        outcome: How it ended.
+        message: The whole of what was said about a failure.
+        repeat_seconds: Seconds of one execution of the kernel, for each repeat.
+        build_seconds: Wall time of generating and compiling.
+        run_seconds: Wall time of checking and timing.
+        error: max|a-b| / max|b| against torch, if it was computed.
+    """
+
+    task: str
+    config: KnobValues
+    purpose: Purpose
+    outcome: Outcome
+    message: str = ""
+    repeat_seconds: tuple[float, ...] = ()
+    build_seconds: float = 0.0
+    run_seconds: float = 0.0
+    error: float | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether there is a time."""
+        return self.outcome is Outcome.OK
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of one execution: the median of the repeats.
+
+        Raises:
+            ValueError: The measurement failed, so there is no time.
+        """
+        if not self.ok:
+            raise ValueError(f"a measurement that ended as {self.outcome} has no time")
+        return statistics.median(self.repeat_seconds)
+
+
+class Kernel(Protocol):
+    """Compiled code with its inputs in place."""
+
+    def time(self, calls: int) -> float:
+        """Seconds of one execution, the mean over `calls` in a row."""
+
+    def error(self) -> float:
+        """max|a-b| / max|b| of one execution into a poisoned output, against torch."""
+
+
+class Builder(Protocol):
+    """Turns knob values into a kernel; lives in a child process."""
+
+    def build(self, task: Conv2d, config: KnobValues) -> Kernel:
+        """Generate and compile; raises whatever the compiler raises."""
+
+
+class Runner(Protocol):
+    """Times kernels; lives in a child process."""
+
+    def run(self, kernel: Kernel, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
+        """Check and time one kernel: relative error and seconds of each repeat."""
+
+    def compare(self, kernels: Sequence[Kernel]) -> list[tuple[float, ...]]:
+        """Time several kernels in turns: seconds of each repeat, for each kernel."""
+
+
+class Measurer(Protocol):
+    """Turns configs of one task into measurements.
+
+    Lifecycle: `submit` any number of batches, then iterate `results` until as many measurements
+    have come back as configs were submitted. `compare` is called once, at the end.
+    """
+
+    def submit(
+        self, configs: Configs, *, purpose: Purpose, best_seconds: float | None = None
+    ) -> None:
+        """Queue configs `(n, knobs)`; returns at once."""
+
+    def results(self) -> Iterator[tuple[int, Measurement]]:
+        """The measurements of all that was submitted and not yet returned, as they finish.
+
+        Each comes with its position, counted over all configs submitted since the last call.
+        """
+
+    def compare(self, configs: Configs) -> list[Measurement]:
+        """Finalists `(n, knobs)` timed in turns, then torch's own kernel as the last entry."""

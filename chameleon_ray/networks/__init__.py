@@ -1,0 +1,88 @@
+"""The convolutions of the paper's three networks (Tables 4 and 5), as data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from chameleon_ray.errors import SettingsError, UnknownNameError
+from chameleon_ray.tasks import Conv2d, Layer
+
+# in channels, out channels, kernel, stride, padding, input height and width, uses
+_ALEXNET = (
+    (256, 256, 3, 1, 1, 13, 1),
+    (384, 256, 3, 1, 1, 13, 1),
+    (192, 384, 3, 1, 1, 13, 1),
+    (64, 192, 5, 1, 2, 27, 1),
+    (3, 64, 11, 4, 2, 224, 1),
+)
+_VGG16 = (
+    (512, 512, 3, 1, 1, 14, 3),
+    (512, 512, 3, 1, 1, 28, 2),
+    (256, 512, 3, 1, 1, 28, 1),
+    (256, 256, 3, 1, 1, 56, 2),
+    (128, 256, 3, 1, 1, 56, 1),
+    (128, 128, 3, 1, 1, 112, 1),
+    (64, 128, 3, 1, 1, 112, 1),
+    (64, 64, 3, 1, 1, 224, 1),
+    (3, 64, 3, 1, 1, 224, 1),
+)
+_RESNET18 = (
+    (512, 512, 3, 1, 1, 7, 3),
+    (256, 512, 1, 2, 0, 14, 1),
+    (256, 512, 3, 2, 1, 14, 1),
+    (256, 256, 3, 1, 1, 14, 3),
+    (128, 256, 1, 2, 0, 28, 1),
+    (128, 256, 3, 2, 1, 28, 1),
+    (128, 128, 3, 1, 1, 28, 3),
+    (64, 128, 1, 2, 0, 56, 1),
+    (64, 128, 3, 2, 1, 56, 1),
+    (64, 64, 1, 1, 0, 56, 1),
+    (64, 64, 3, 1, 1, 56, 4),
+    (3, 64, 7, 2, 3, 224, 1),
+)
+_TABLES = {"alexnet": _ALEXNET, "resnet18": _RESNET18, "vgg16": _VGG16}
+
+NETWORKS = tuple(_TABLES)
+
+
+def network(name: str) -> tuple[Layer, ...]:
+    """The distinct convolutions of a network, in the order of the paper's task indices.
+
+    Raises:
+        UnknownNameError: There is no such network.
+    """
+    if name not in _TABLES:
+        raise UnknownNameError("network", name, NETWORKS)
+    return tuple(
+        Layer(
+            index=index,
+            uses=uses,
+            task=Conv2d(
+                in_channels=ci,
+                out_channels=co,
+                height=size,
+                width=size,
+                kernel_height=k,
+                kernel_width=k,
+                stride=s,
+                padding=p,
+            ),
+        )
+        for index, (ci, co, k, s, p, size, uses) in enumerate(_TABLES[name], start=1)
+    )
+
+
+def choose_layers(layers: Sequence[Layer], numbers: Sequence[int]) -> tuple[Layer, ...]:
+    """The layers of these numbers, in the network's order; all of them if there are no numbers.
+
+    Raises:
+        UnknownNameError: A number is not that of a layer.
+        SettingsError: A number stands twice.
+    """
+    known = {layer.index: layer for layer in layers}
+    for number in numbers:
+        if number not in known:
+            raise UnknownNameError("layer", number, known, where="--layers")
+    if len(set(numbers)) < len(numbers):
+        raise SettingsError("--layers: a layer stands twice; name each layer once.")
+    return tuple(layer for layer in layers if not numbers or layer.index in numbers)

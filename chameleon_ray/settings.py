@@ -1,0 +1,280 @@
+"""What can be set, with types, limits and defaults: the shape of the files in envs/ and policies/.
+
+Every number of the paper's Tables 7, 8 and 9 is a default here, named by its table;
+`tests/test_paper.py` holds them to the tables. A preset states only what differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from chameleon_ray.errors import SettingsError, UnknownNameError
+
+Count = Annotated[int, Field(gt=0)]
+Seconds = Annotated[float, Field(gt=0)]
+Fraction = Annotated[float, Field(ge=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+
+_STRICT = ConfigDict(extra="forbid")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpoSettings:
+    """Adaptive exploration (section 3.2): PPO walks the space. Defaults: Tables 7 and 9.
+
+    Attributes:
+        episodes: Walks of one round (`episode_rl`).
+        steps: Most steps of one walk (`step_rl`).
+        waves: Groups of episodes, with an update of the agent after each; divides `episodes`.
+        batch: `sweep` passes over all steps of a wave each epoch; `draw` takes one minibatch per
+            epoch, with replacement, as the paper's code does.
+        starts: `random`, or `best`: a quarter of the walks start at the best measured configs.
+        resample_unordered: Knobs without an order jump to a random choice instead of stepping.
+        workers: Rollout worker processes; 0 rolls out in the layer's own process.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["ppo"] = "ppo"
+    episodes: Count = 128
+    steps: Count = 500
+    waves: Count = 8
+    batch: Literal["sweep", "draw"] = "sweep"
+    minibatch: Count = 4096
+    learning_rate: Positive = 1e-3
+    discount: Fraction = 0.9
+    gae: Fraction = 0.99
+    epochs: Count = 3
+    clip: Positive = 0.3
+    value_coefficient: NonNegative = 1.0
+    entropy_coefficient: NonNegative = 0.1
+    temperature: Positive = 0.1
+    hidden: Count = 20
+    early_stop: Fraction = 0.75
+    starts: Literal["random", "best"] = "best"
+    resample_unordered: bool = True
+    workers: Annotated[int, Field(ge=0)] = 0
+
+    def __post_init__(self) -> None:
+        if self.episodes % self.waves:
+            raise ValueError(f"waves ({self.waves}) must divide episodes ({self.episodes})")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnealingSettings:
+    """AutoTVM's simulated annealing; defaults: Table 8 and AutoTVM's code.
+
+    Attributes:
+        chains: Walkers in parallel (`n_sa`).
+        steps: Most steps of one run (`step_sa`).
+        early_stop: Stop when the best candidates have not changed for so many steps.
+        persistent: Chains go on in the next round from where they stood.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["annealing"] = "annealing"
+    chains: Count = 128
+    steps: Count = 500
+    start_temperature: Positive = 1.0
+    early_stop: Count = 50
+    persistent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RandomSettings:
+    """Uniform draws over the valid configs: the baseline that every search must beat."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["random"] = "random"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdaptiveSettings:
+    """Adaptive sampling (section 3.3, Algorithm 1). Defaults: Table 7.
+
+    Attributes:
+        variant: `letter` follows Algorithm 1: every k, all knobs. `authors` follows their code:
+            k in steps of 8, k-means over the two knobs with the most choices.
+        threshold: The knee of the loss curve (`threshold` of Table 7).
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["adaptive"] = "adaptive"
+    variant: Literal["letter", "authors"] = "authors"
+    smallest: Count = 8
+    largest: Count = 64
+    threshold: Annotated[float, Field(gt=1)] = 2.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GreedySettings:
+    """The best-scored candidates not yet measured, and a share `epsilon` of random ones.
+
+    Defaults: Table 8 and AutoTVM's code.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["greedy"] = "greedy"
+    batch: Count = 64
+    epsilon: Fraction = 0.05
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CostModelSettings:
+    """XGBoost regression on fitness (`mode_GBT` = xgb-reg, Tables 7 and 8).
+
+    Attributes:
+        rounds: Most boosting rounds.
+        patience: Rounds without a better loss on held-out points before fitting stops.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    mode: Literal["xgb-reg"] = "xgb-reg"
+    max_depth: Count = 3
+    learning_rate: Positive = 0.3
+    rounds: Count = 300
+    patience: Count = 20
+
+
+Explorer = PpoSettings | AnnealingSettings | RandomSettings
+Sampler = AdaptiveSettings | GreedySettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """How to search: one file of policies/.
+
+    Attributes:
+        initial: Random configs measured before the cost model's first fit.
+        candidates: Best-scored distinct configs that a round hands to the sampler (`b_GBT`).
+        measurements: Cap per layer, unless --trials says otherwise (`Sigma(b_GBT)`, Table 8;
+            the 16 iterations of Table 7 are "equivalent to 1000").
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    description: str = ""
+    initial: Count = 64
+    candidates: Count = 64
+    measurements: Count = 1000
+    explorer: Annotated[Explorer, Field(discriminator="kind")] = field(default_factory=PpoSettings)
+    sampler: Annotated[Sampler, Field(discriminator="kind")] = field(
+        default_factory=AdaptiveSettings
+    )
+    cost_model: CostModelSettings = field(default_factory=CostModelSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RepeatSettings:
+    """How long a kernel is timed.
+
+    Attributes:
+        seconds: One repeat runs the kernel as often as fits, at least once.
+        least: Repeats before anything is decided.
+        most: Repeats after which it is enough.
+        interval: Stop when the 95% interval of the mean is at most this share of it, each side.
+        slower: Stop when even the fastest repeat is this many times slower than the task's best.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    seconds: Seconds = 0.003
+    least: Count = 3
+    most: Count = 10
+    interval: Positive = 0.02
+    slower: Annotated[float, Field(gt=1)] = 1.3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Env:
+    """What is explored and measured: one file of envs/.
+
+    Attributes:
+        measurer: `tvm` builds and times real kernels; `simulated` asks an analytic device.
+        target: `llvm` is the CPU.
+        model: LLVM's name of the CPU, or `native`.
+        cores: Cores that a kernel may use; 0 stands for all.
+        runners: Processes that build and run; 0 stands for one per core.
+        layers_at_once: Layers under way at the same time; 0 lets the machine's size decide.
+        tolerance: Largest max|a-b| / max|b| against torch that counts as right.
+        memory_bytes: Data memory of a candidate's process; more ends the candidate.
+        finalists: Best configs timed again at the end, interleaved with default and torch.
+        final_repeats: Rounds of that interleaving.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    description: str = ""
+    measurer: Literal["tvm", "simulated"] = "tvm"
+    target: Literal["llvm"] = "llvm"
+    model: str = "native"
+    cores: Annotated[int, Field(ge=0)] = 0
+    runners: Annotated[int, Field(ge=0)] = 0
+    layers_at_once: Annotated[int, Field(ge=0)] = 0
+    repeats: RepeatSettings = field(default_factory=RepeatSettings)
+    build_timeout_seconds: Seconds = 10.0
+    run_timeout_seconds: Seconds = 5.0
+    start_timeout_seconds: Seconds = 120.0
+    memory_bytes: Annotated[int, Field(ge=2**28)] = 4 * 2**30
+    tolerance: Positive = 1e-4
+    finalists: Count = 10
+    final_repeats: Count = 10
+
+
+def parse(kind: type[T], data: object, *, where: str) -> T:
+    """Settings of `kind` from what a YAML file holds.
+
+    Args:
+        kind: `Policy` or `Env`.
+        data: Nested dicts, lists and plain values.
+        where: The file, for messages.
+
+    Raises:
+        SettingsError: A value of the wrong type or out of range; the message names file, key,
+            value and limit.
+        UnknownNameError: A key that is not known; the message names the known ones.
+    """
+    try:
+        return TypeAdapter(kind).validate_python({} if data is None else data)
+    except ValidationError as error:
+        raise _explain(kind, error, where) from None
+
+
+def _explain(kind: type, error: ValidationError, where: str) -> SettingsError | UnknownNameError:
+    problem = error.errors(include_url=False)[0]
+    path = [str(p) for p in problem["loc"]]
+    key = ".".join(p for p in path if p not in _KINDS) or "(the whole file)"
+    if problem["type"] == "unexpected_keyword_argument":
+        return UnknownNameError("key", key, _known_keys(kind, path[:-1]), where=where)
+    found = problem.get("input")
+    return SettingsError(f"{where}: {key}: {problem['msg']} (found {found!r}).")
+
+
+def _known_keys(kind: Any, path: list[str]) -> list[str]:
+    """The keys of the settings that `path` leads to; a union's member is chosen by its kind."""
+    prefix = ".".join(p for p in path if p not in _KINDS)
+    for step in path:
+        if step in _KINDS:
+            kind = _KINDS[step]
+        elif not dataclasses.is_dataclass(kind) or step not in _hints(kind):
+            break
+        else:
+            kind = _hints(kind)[step]
+    names = [f.name for f in dataclasses.fields(kind)]
+    return [f"{prefix}.{name}" if prefix else name for name in names]
+
+
+def _hints(kind: Any) -> dict[str, Any]:
+    nested = {"cost_model": CostModelSettings, "repeats": RepeatSettings}
+    return {f.name: nested.get(f.name, object) for f in dataclasses.fields(kind)}
+
+
+_KINDS: dict[str, type] = {
+    "ppo": PpoSettings,
+    "annealing": AnnealingSettings,
+    "random": RandomSettings,
+    "adaptive": AdaptiveSettings,
+    "greedy": GreedySettings,
+}

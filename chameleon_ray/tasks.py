@@ -1,0 +1,121 @@
+"""Tasks, layers and targets: what is computed, how often, and for what."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from chameleon_ray.errors import UnsupportedError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Conv2d:
+    """One 2-D convolution, NCHW, with as many zeros of padding on all four sides.
+
+    Two layers of equal shape are the same task, and are tuned once.
+
+    Raises:
+        UnsupportedError: The filter is larger than the padded input, or the channels don't
+            divide into the groups.
+    """
+
+    in_channels: int
+    out_channels: int
+    height: int
+    width: int
+    kernel_height: int
+    kernel_width: int
+    stride: int = 1
+    padding: int = 0
+    batch: int = 1
+    groups: int = 1
+    dtype: Literal["float32"] = "float32"
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "dtype" and value < (0 if field.name == "padding" else 1):
+                raise UnsupportedError(f"conv2d: {field.name} is {value}; it must be positive.")
+        if self.out_height < 1 or self.out_width < 1:
+            raise UnsupportedError(f"{self.key}: the filter is larger than the padded input.")
+        if self.in_channels % self.groups or self.out_channels % self.groups:
+            raise UnsupportedError(f"{self.key}: the channels do not divide into the groups.")
+
+    @property
+    def out_height(self) -> int:
+        """Rows of the output."""
+        return (self.height + 2 * self.padding - self.kernel_height) // self.stride + 1
+
+    @property
+    def out_width(self) -> int:
+        """Columns of the output."""
+        return (self.width + 2 * self.padding - self.kernel_width) // self.stride + 1
+
+    @property
+    def flop(self) -> int:
+        """Floating-point operations of the direct algorithm, a multiply-add counted as two."""
+        per_output = 2 * self.in_channels // self.groups * self.kernel_height * self.kernel_width
+        return self.batch * self.out_channels * self.out_height * self.out_width * per_output
+
+    @property
+    def key(self) -> str:
+        """The task as one word, the same on every machine: the journal's `task` column."""
+        return (
+            f"conv2d_n{self.batch}_c{self.in_channels}x{self.height}x{self.width}"
+            f"_k{self.out_channels}x{self.kernel_height}x{self.kernel_width}"
+            f"_s{self.stride}_p{self.padding}_g{self.groups}_{self.dtype}"
+        )
+
+    @classmethod
+    def from_key(cls, key: str) -> Conv2d:
+        """The task that `key` names.
+
+        Raises:
+            UnsupportedError: `key` was not made by `Conv2d.key`.
+        """
+        match = _KEY.fullmatch(key)
+        if not match:
+            raise UnsupportedError(f"{key!r} is not the key of a conv2d task.")
+        return cls(**{name: int(text) for name, text in match.groupdict().items()})
+
+
+_KEY = re.compile(
+    r"conv2d_n(?P<batch>\d+)_c(?P<in_channels>\d+)x(?P<height>\d+)x(?P<width>\d+)"
+    r"_k(?P<out_channels>\d+)x(?P<kernel_height>\d+)x(?P<kernel_width>\d+)"
+    r"_s(?P<stride>\d+)_p(?P<padding>\d+)_g(?P<groups>\d+)_float32"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layer:
+    """A task, its number within its network (from 1), and how often the network uses it."""
+
+    index: int
+    task: Conv2d
+    uses: int
+
+    @property
+    def name(self) -> str:
+        """A short name for tables, such as `256->512 3x3 s2 @14`."""
+        t = self.task
+        stride = f" s{t.stride}" if t.stride > 1 else ""
+        kernel = f"{t.kernel_height}x{t.kernel_width}"
+        return f"{t.in_channels}->{t.out_channels} {kernel}{stride} @{t.height}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """What code is generated for.
+
+    Attributes:
+        kind: `llvm` for a CPU, `cuda` for an NVIDIA GPU.
+        model: LLVM's name of the CPU (`znver4`), or the GPU's architecture (`sm_90`).
+        lanes: float32 lanes of one vector register.
+        cores: CPU cores that a kernel may use.
+    """
+
+    kind: Literal["llvm", "cuda"] = "llvm"
+    model: str = "native"
+    lanes: int = 16
+    cores: int = 1
