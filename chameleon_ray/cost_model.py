@@ -1,0 +1,178 @@
+"""The cost model: learns from past measurements to predict fitness, the agent's reward."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.measure import Measurement
+from chameleon_ray.settings import CostModelSettings
+from chameleon_ray.space import Configs, DesignSpace, Features, Score, Vector
+
+_HELD_OUT = 5  # one point in so many is held out to choose the number of rounds
+_FEWEST = 10  # with fewer points, none is held out
+
+
+def fitness(task_flop: int, measurements: Sequence[Measurement]) -> Vector:
+    """What the search maximises (equation 1): GFLOP/s, and 0 for every failure; float32 `(n,)`.
+
+    The only place where a failure becomes a number.
+    """
+    return np.array(
+        [task_flop / m.seconds / 1e9 if m.ok else 0.0 for m in measurements], dtype=np.float32
+    )
+
+
+class CostModel(Protocol):
+    """Predicts fitness from features (Figure 3).
+
+    Lifecycle: made once per task; `fit` after every round, each time on all measurements; then
+    `score` gives the explorer a picklable function that outlives later fits unchanged.
+    """
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a fit to score with."""
+
+    def fit(self, features: Features, fitness: Vector) -> None:
+        """Learn anew from all points.
+
+        Args:
+            features: float32 `(n, features)`, as `DesignSpace.features` gives them.
+            fitness: float32 `(n,)`, as `fitness` gives it; its unit does not matter.
+
+        Raises:
+            ValueError: There are no points, or not one fitness for each.
+        """
+
+    def score(self, space: DesignSpace) -> Score:
+        """Predicted fitness as a share of the best measured one, about 0 to 1.
+
+        Raises:
+            RuntimeError: Nothing has been fitted yet.
+        """
+
+
+@dataclass(frozen=True, kw_only=True)  # no slots: the loaded booster is cached in __dict__
+class XgbScore:
+    """A frozen, picklable cost model: int32 configs `(n, knobs)` -> float32 `(n,)`.
+
+    Attributes:
+        booster: XGBoost's own binary JSON of the trees.
+        space: Makes the features.
+    """
+
+    booster: bytes
+    space: DesignSpace
+
+    def __call__(self, configs: Configs) -> Vector:
+        """Predicted fitness as a share of the best measured one."""
+        if not len(configs):
+            return np.zeros(0, dtype=np.float32)
+        predicted = self._loaded.inplace_predict(self.space.features(configs))
+        return np.asarray(predicted, dtype=np.float32)
+
+    @cached_property
+    def _loaded(self) -> Any:
+        """The booster, loaded once in each process that scores."""
+        from xgboost import Booster
+
+        loaded = Booster(model_file=bytearray(self.booster))
+        loaded.set_param({"nthread": 1})
+        return loaded
+
+    def __getstate__(self) -> dict[str, object]:
+        """The fields alone: a loaded booster stays in its process."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+class XgbCostModel:
+    """Gradient-boosted trees with a squared loss (`mode_GBT` = xgb-reg, Tables 7 and 8).
+
+    How many trees: a fifth of the points is held out, and boosting goes on until the loss on it
+    has not improved for `patience` rounds; then all points are fitted with the number of rounds
+    that was best. One thread, and the same points and seed give the same trees.
+    """
+
+    def __init__(self, settings: CostModelSettings, *, seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._booster: bytes | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a fit to score with."""
+        return self._booster is not None
+
+    def fit(self, features: Features, fitness: Vector) -> None:
+        """Learn anew from all points `(n, features)`, `(n,)`.
+
+        The labels are divided by the best of them, so that predictions are shares of it.
+
+        Raises:
+            ValueError: There are no points, or not one fitness for each.
+        """
+        if len(features) != len(fitness) or not len(fitness):
+            raise ValueError(f"cannot fit {len(features)} points to {len(fitness)} fitnesses")
+        best = float(fitness.max())
+        labels = fitness / best if best > 0 else fitness
+        rounds = self._best_rounds(features, labels)
+        booster, points = self._booster_on(features, labels)
+        for round_ in range(rounds):
+            booster.update(points, round_)
+        self._booster = bytes(booster.save_raw("ubj"))
+
+    def score(self, space: DesignSpace) -> Score:
+        """The last fit, frozen.
+
+        Raises:
+            RuntimeError: Nothing has been fitted yet.
+        """
+        if self._booster is None:
+            raise RuntimeError("the cost model has not been fitted yet; call fit before score")
+        return XgbScore(booster=self._booster, space=space)
+
+    def _best_rounds(self, features: Features, labels: Vector) -> int:
+        """The number of rounds with the smallest loss on held-out points, at least one."""
+        if len(labels) < _FEWEST:
+            return self._settings.patience
+        held = np.zeros(len(labels), dtype=np.bool_)
+        order = np.random.default_rng([self._seed, len(labels)]).permutation(len(labels))
+        held[order[: len(labels) // _HELD_OUT]] = True
+        booster, points = self._booster_on(features[~held], labels[~held])
+        judge = np.ascontiguousarray(features[held])
+        best_loss, best_round = np.inf, 0
+        for round_ in range(self._settings.rounds):
+            booster.update(points, round_)
+            predicted: npt.NDArray[np.float32] = booster.inplace_predict(judge)
+            loss = float(np.square(predicted - labels[held]).mean())
+            if loss < best_loss:
+                best_loss, best_round = loss, round_
+            elif round_ - best_round >= self._settings.patience:
+                break
+        return best_round + 1
+
+    def _booster_on(self, features: Features, labels: Vector) -> tuple[Any, Any]:
+        """An untrained booster and its points."""
+        from xgboost import Booster, DMatrix
+
+        points = DMatrix(features, labels, nthread=1)
+        parameters = {
+            "objective": "reg:squarederror",
+            "tree_method": "hist",
+            "max_depth": self._settings.max_depth,
+            "eta": self._settings.learning_rate,
+            "nthread": 1,
+            "seed": self._seed,
+        }
+        return Booster(parameters, [points]), points
+
+
+def make_cost_model(settings: CostModelSettings, *, seed: int) -> CostModel:
+    """The cost model that the settings describe; `seed` chooses the held-out points."""
+    return XgbCostModel(settings, seed=seed)
