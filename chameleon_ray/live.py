@@ -30,10 +30,42 @@ def live(console: Console | None = None) -> Iterator[Callable[[Progress], None]]
     if not console.is_terminal:
         yield PlainLines(console)
         return
-    shown = Live(console=console, refresh_per_second=4, transient=False)
-    with shown:
-        yield lambda progress: shown.update(table(progress))
-        shown.transient = True
+    screen = _Screen(console)
+    try:
+        yield screen
+        screen.replace_by_report()
+    finally:
+        screen.close()
+
+
+class _Screen:
+    """The table on a terminal: appears with the first progress, so not before a bad option is told.
+
+    Args:
+        console: A terminal.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self._live = Live(console=console, refresh_per_second=4)
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def __call__(self, progress: Progress) -> None:
+        """Show this; from any thread, and without effect once closed."""
+        with self._lock:
+            if not self._closed:
+                self._live.start()
+                self._live.update(table(progress))
+
+    def replace_by_report(self) -> None:
+        """The table will vanish on closing."""
+        self._live.transient = True
+
+    def close(self) -> None:
+        """Show nothing more; the last table stays where it is."""
+        with self._lock:
+            self._closed = True
+            self._live.stop()
 
 
 def table(progress: Progress) -> RenderableType:
