@@ -34,6 +34,8 @@ class PpoSettings:
         waves: Groups of episodes, with an update of the agent after each; divides `episodes`.
         batch: `sweep` passes over all steps of a wave each epoch; `draw` takes one minibatch per
             epoch, with replacement, as the paper's code does.
+        early_stop: A walk ends when this share of the knobs stays or presses a bound; null lets
+            every walk take all its steps.
         starts: `random`, or `best`: a quarter of the walks start at the best measured configs.
         resample_unordered: Knobs without an order jump to a random choice instead of stepping.
         workers: Rollout worker processes; 0 rolls out in the layer's own process.
@@ -55,7 +57,7 @@ class PpoSettings:
     entropy_coefficient: NonNegative = 0.1
     temperature: Positive = 0.1
     hidden: Count = 20
-    early_stop: Fraction = 0.75
+    early_stop: Fraction | None = 0.75
     starts: Literal["random", "best"] = "best"
     resample_unordered: bool = True
     workers: Annotated[int, Field(ge=0)] = 0
@@ -193,7 +195,8 @@ class Env:
     """What is explored and measured: one file of envs/.
 
     Attributes:
-        measurer: `tvm` builds and times real kernels; `simulated` asks an analytic device.
+        measurer: `tvm` builds and times real kernels; `simulated` asks an analytic device;
+            `package.module:function` names another backend (`measure.backend.Backend`).
         target: `llvm` is the CPU.
         model: LLVM's name of the CPU, or `native`.
         cores: Cores that a kernel may use; 0 stands for all.
@@ -207,7 +210,7 @@ class Env:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     description: str = ""
-    measurer: Literal["tvm", "simulated"] = "tvm"
+    measurer: Annotated[str, Field(pattern=r"^(tvm|simulated|[\w.]+:\w+)$")] = "tvm"
     target: Literal["llvm"] = "llvm"
     model: str = "native"
     cores: Annotated[int, Field(ge=0)] = 0

@@ -1,0 +1,88 @@
+"""One measuring place: a child process, and the leases under which it builds and times."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from chameleon_ray.measure import Job, Measurement, Outcome
+from chameleon_ray.measure.backend import Device
+from chameleon_ray.measure.child import Child, Failure
+from chameleon_ray.measure.lease import CoreLease
+from chameleon_ray.settings import Env
+from chameleon_ray.tasks import Target
+
+
+class Bench:
+    """Turns jobs into measurements, one at a time; nothing that a candidate does is raised.
+
+    Args:
+        env: Timeouts, repeats, tolerance, memory.
+        target: What to generate code for.
+        seed: Of the random inputs.
+        lease: The cores of this machine.
+    """
+
+    def __init__(self, env: Env, target: Target, seed: int, lease: CoreLease | None = None) -> None:
+        self._env = env
+        self._child = Child(env, target, seed)
+        self._lease = lease or CoreLease()
+
+    def start(self) -> Device:
+        """Start the child; what it measures on.
+
+        Raises:
+            MachineError: It does not start, or the target does not fit the machine.
+        """
+        return self._child.start()
+
+    def measure(self, job: Job) -> Measurement:
+        """Build, check and time one config."""
+        built = self._build(job)
+        if not built.ok:
+            return built
+        with self._lease.exclusive():
+            answer = self._child.ask("run", job.best_seconds, self._env.run_timeout_seconds)
+        if isinstance(answer, Failure):
+            return replace(built, outcome=answer.outcome, message=answer.message)
+        error, repeats, seconds = answer
+        measured = replace(built, repeat_seconds=repeats, run_seconds=seconds, error=error)
+        if error <= self._env.tolerance:
+            return measured
+        message = f"max|a-b|/max|b| is {error:.3g} against torch; {self._env.tolerance:g} is allowed"
+        return replace(measured, outcome=Outcome.WRONG_OUTPUT, message=message)
+
+    def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """Build all, then time them in turns. A kernel that fails to build stands aside."""
+        built = [self._build(job) for job in jobs]
+        if any(m.outcome in (Outcome.CRASHED, Outcome.BUILD_TIMEOUT) for m in built):
+            # The child died and took the kernels before it along: build again without the culprit.
+            alive = [job for job, m in zip(jobs, built, strict=True) if m.ok]
+            again = iter(self.compare(alive) if alive else [])
+            self._child.kill()
+            return [next(again) if m.ok else m for m in built]
+        kernels = sum(m.ok for m in built)
+        timeout_seconds = self._env.run_timeout_seconds * max(kernels, 1)
+        with self._lease.exclusive():
+            answer = self._child.ask("compare", None, timeout_seconds)
+        if isinstance(answer, Failure):
+            failed = {"outcome": answer.outcome, "message": answer.message}
+            return [replace(m, **failed) if m.ok else m for m in built]
+        repeats = iter(answer)
+        return [replace(m, repeat_seconds=next(repeats)) if m.ok else m for m in built]
+
+    def _build(self, job: Job) -> Measurement:
+        with self._lease.shared():
+            answer = self._child.ask("build", job, self._env.build_timeout_seconds)
+        base = Measurement(
+            task=job.task.key, config=job.config, purpose=job.purpose, outcome=Outcome.OK
+        )
+        if not isinstance(answer, Failure):
+            return replace(base, build_seconds=answer)
+        timed_out = answer.outcome is Outcome.RUN_TIMEOUT
+        outcome = Outcome.BUILD_TIMEOUT if timed_out else answer.outcome
+        return replace(base, outcome=outcome, message=answer.message)
+
+    def close(self) -> None:
+        """End the child."""
+        self._child.kill()

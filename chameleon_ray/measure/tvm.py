@@ -1,0 +1,228 @@
+"""Builds, checks and times real kernels with TVM. Runs in the measuring child only."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import tvm
+from tvm.target import codegen
+
+from chameleon_ray.errors import MachineError
+from chameleon_ray.measure import Kernel, KnobValues
+from chameleon_ray.measure.backend import Backend
+from chameleon_ray.settings import Env, RepeatSettings
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates import schedule
+
+_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+_QUIET_SECONDS = 0.01  # for OpenMP's and TVM's idle threads to stop spinning
+
+
+def resolve_target(target: Target) -> Target:
+    """The target with `native` replaced by LLVM's name of this CPU.
+
+    Raises:
+        MachineError: LLVM does not know the model, or it has vector instructions that this CPU
+            lacks.
+    """
+    host = codegen.llvm_get_system_cpu()
+    model = host if target.model == "native" else target.model
+    if not codegen.llvm_is_valid_cpu(model, codegen.llvm_get_system_triple()):
+        raise MachineError(
+            f"LLVM knows no CPU {model!r}; in the env file set model: native, or an LLVM name "
+            f"such as {host}."
+        )
+    missing = sorted(_vector_features(model) - _vector_features(host))
+    if missing:
+        raise MachineError(
+            f"CPU model {model!r} has {', '.join(missing)}, which this machine ({host}) lacks: its "
+            "kernels would die with SIGILL. In the env file set model: native."
+        )
+    return Target(kind=target.kind, model=model, lanes=target.lanes, cores=target.cores)
+
+
+def _vector_features(model: str) -> set[str]:
+    probed = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "neon", "sve")
+    features = codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": model}))
+    return set(probed) & {str(f) for f in features}
+
+
+def backend(env: Env, target: Target, seed: int) -> Backend:
+    """Real kernels on this CPU.
+
+    Raises:
+        MachineError: The target does not fit this machine.
+    """
+    resolved = resolve_target(target)
+    return Backend(
+        builder=TvmBuilder(resolved, seed),
+        runner=TimedRunner(env.repeats, env.final_repeats),
+        target=resolved,
+        compiler=f"tvm {tvm.__version__}, llvm {codegen.llvm_version_major()}",
+        has_torch=True,
+    )
+
+
+class TvmKernel:
+    """A compiled function with seeded random inputs and its own output buffer."""
+
+    def __init__(self, function: Callable[..., Any], task: Conv2d, lanes: int, seed: int) -> None:
+        self._function = function
+        self._task, self._seed = task, seed
+        data, _, packed = _inputs(task, lanes, seed)
+        self._shape = (task.batch, task.out_channels, task.out_height, task.out_width)
+        self._data, self._weight = data, packed
+        self._out = tvm.runtime.empty(self._shape, task.dtype)
+
+    def time(self, calls: int) -> float:
+        """Seconds of one execution, the mean over `calls` in a row."""
+        function, arguments = self._function, (self._data, self._weight, self._out)
+        start = time.perf_counter()
+        for _ in range(calls):
+            function(*arguments)
+        return (time.perf_counter() - start) / calls
+
+    def error(self) -> float:
+        """max|a-b| / max|b| of one execution into an output of NaNs, against torch."""
+        self._out.copyfrom(np.full(self._shape, np.nan, dtype=self._task.dtype))
+        self._function(self._data, self._weight, self._out)
+        expected = _reference(self._task, self._seed)
+        worst = float(np.abs(self._out.numpy() - expected).max() / np.abs(expected).max())
+        return worst if math.isfinite(worst) else math.inf
+
+
+class TorchKernel:
+    """torch's own convolution (oneDNN) on the same inputs and as many threads."""
+
+    def __init__(self, task: Conv2d, target: Target, seed: int) -> None:
+        import torch
+
+        torch.set_num_threads(target.cores)
+        data, weight, _ = _arrays(task, target.lanes, seed)
+        self._task, self._data, self._weight = task, torch.tensor(data), torch.tensor(weight)
+
+    def time(self, calls: int) -> float:
+        """Seconds of one execution, the mean over `calls` in a row."""
+        import torch
+
+        t = self._task
+        with torch.inference_mode():
+            start = time.perf_counter()
+            for _ in range(calls):
+                torch.nn.functional.conv2d(
+                    self._data, self._weight, stride=t.stride, padding=t.padding, groups=t.groups
+                )
+            return (time.perf_counter() - start) / calls
+
+    def error(self) -> float:
+        """Zero: torch is the reference."""
+        return 0.0
+
+
+def _arrays(task: Conv2d, lanes: int, seed: int) -> tuple[npt.NDArray[np.float32], ...]:
+    """Input, filters, and filters packed to `(F/lanes, C/groups, KH, KW, lanes)`."""
+    t, rng = task, np.random.default_rng(seed)
+    data = rng.standard_normal((t.batch, t.in_channels, t.height, t.width), dtype=np.float32)
+    filters = (t.out_channels, t.in_channels // t.groups, t.kernel_height, t.kernel_width)
+    weight = rng.standard_normal(filters, dtype=np.float32)
+    padded = np.pad(weight, ((0, -t.out_channels % lanes), (0, 0), (0, 0), (0, 0)))
+    packed = padded.reshape(-1, lanes, *filters[1:]).transpose(0, 2, 3, 4, 1)
+    return data, weight, np.ascontiguousarray(packed)
+
+
+@lru_cache(maxsize=2)
+def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
+    return tuple(tvm.runtime.tensor(array) for array in _arrays(task, lanes, seed))
+
+
+@lru_cache(maxsize=2)
+def _reference(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
+    import torch
+
+    torch.set_num_threads(1)
+    data, weight, _ = _arrays(task, 1, seed)
+    result: npt.NDArray[np.float32] = torch.nn.functional.conv2d(
+        torch.tensor(data),
+        torch.tensor(weight),
+        stride=task.stride,
+        padding=task.padding,
+        groups=task.groups,
+    ).numpy()
+    return result
+
+
+class TvmBuilder:
+    """Compiles configs of the templates for one target, in this process."""
+
+    def __init__(self, target: Target, seed: int) -> None:
+        self.target, self._seed = target, seed
+        self._tvm_target = tvm.target.Target(
+            {"kind": target.kind, "mcpu": target.model, "num-cores": target.cores}
+        )
+
+    def build(self, task: Conv2d, config: KnobValues) -> Kernel:
+        """The kernel of one config, or torch's if the config is empty."""
+        if not config:
+            return TorchKernel(task, self.target, self._seed)
+        module = schedule(task, self.target, config)
+        executable = tvm.compile(module, target=self._tvm_target)
+        return TvmKernel(executable["main"], task, self.target.lanes, self._seed)
+
+
+class TimedRunner:
+    """Times kernels until the interval is narrow or the kernel is clearly too slow."""
+
+    def __init__(self, settings: RepeatSettings, final_repeats: int) -> None:
+        self._settings, self._final_repeats = settings, final_repeats
+
+    def run(self, kernel: Kernel, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
+        """Relative error of the first execution, and seconds of each repeat."""
+        s = self._settings
+        error = kernel.error()
+        once = kernel.time(1)
+        calls = self._calls(once)
+        repeats: list[float] = []
+        while len(repeats) < s.most:
+            repeats.append(kernel.time(calls))
+            if best_seconds is not None and min(repeats) > s.slower * best_seconds:
+                break
+            if len(repeats) >= s.least and _half_interval(repeats) <= s.interval:
+                break
+        return error, tuple(repeats)
+
+    def compare(self, kernels: Sequence[Kernel]) -> list[tuple[float, ...]]:
+        """Seconds of each repeat for each kernel, taken in turns.
+
+        torch's threads spin for a while after their work, so its turn stands apart.
+        """
+        calls = [self._calls(k.time(1)) for k in kernels]
+        repeats: list[list[float]] = [[] for _ in kernels]
+        for _ in range(self._final_repeats):
+            for i, kernel in enumerate(kernels):
+                apart = isinstance(kernel, TorchKernel)
+                if apart:
+                    time.sleep(_QUIET_SECONDS)
+                kernel.time(1)
+                repeats[i].append(kernel.time(calls[i]))
+                if apart:
+                    time.sleep(_QUIET_SECONDS)
+        return [tuple(r) for r in repeats]
+
+    def _calls(self, once: float) -> int:
+        return max(1, math.ceil(self._settings.seconds / once))
+
+
+def _half_interval(repeats: Sequence[float]) -> float:
+    """Half of the 95% interval of the mean (Student's t), as a share of the mean."""
+    n = len(repeats)
+    if n < 2:
+        return math.inf
+    spread = statistics.stdev(repeats) * _T95.get(n, 1.96 + 3.0 / n) / math.sqrt(n)
+    return spread / statistics.fmean(repeats)

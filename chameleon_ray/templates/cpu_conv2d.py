@@ -1,0 +1,169 @@
+"""Direct convolution on a CPU: the eight knobs of Table 1, what they forbid and imply.
+
+Activations are NCHW. Filters are packed once, offline, to `(F / lanes, C, KH, KW, lanes)`, so that
+one vector register holds `lanes` output channels; a filter count that is no multiple of the lanes
+is padded with zeros. `tile_f` splits the vectors of filters, not the filters.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.space import (
+    BoolArray,
+    Configs,
+    Constraint,
+    DesignSpace,
+    Knob,
+    Values,
+    options,
+    split,
+)
+from chameleon_ray.tasks import Conv2d, Target
+
+VERSION = "cpu_conv2d/1"
+
+UNROLL_STEPS = (0, 16, 64, 256, 1024)
+_MOST_ACCUMULATORS = 64
+
+
+def design_space(task: Conv2d, target: Target) -> DesignSpace:
+    """The space of Table 1 for one convolution.
+
+    Splits are outermost first: `tile_f = (parallel, inner, register)`, likewise `tile_y` and
+    `tile_x`; `tile_rc`, `tile_ry` and `tile_rx` split the reduction in two.
+    """
+    return DesignSpace(
+        f"{VERSION}:{task.key}:{target.lanes}x{target.cores}",
+        _knobs(task, target),
+        constraints=(
+            Constraint(
+                name=f"register tile of at most {_MOST_ACCUMULATORS} vectors",
+                holds=_register_tile_fits,
+            ),
+        ),
+        derive=partial(_derive, task, target),
+    )
+
+
+def _knobs(task: Conv2d, target: Target) -> tuple[Knob, ...]:
+    return (
+        split("tile_f", filter_vectors(task, target), 3),
+        split("tile_y", task.out_height, 3),
+        split("tile_x", task.out_width, 3),
+        split("tile_rc", task.in_channels, 2),
+        split("tile_ry", task.kernel_height, 2),
+        split("tile_rx", task.kernel_width, 2),
+        options("auto_unroll_max_step", UNROLL_STEPS),
+        options("unroll_explicit", (0, 1)),
+    )
+
+
+def filter_vectors(task: Conv2d, target: Target) -> int:
+    """Vectors that hold the filters of one input channel."""
+    return -(-task.out_channels // target.lanes)
+
+
+def _register_tile_fits(values: Values) -> BoolArray:
+    """Beyond any register file, the accumulators spill at every step."""
+    return _register_tile(values) <= _MOST_ACCUMULATORS
+
+
+def _register_tile(values: Values) -> npt.NDArray[np.int64]:
+    tile: npt.NDArray[np.int64] = (
+        values["tile_f"][:, 2] * values["tile_y"][:, 2] * values["tile_x"][:, 2]
+    )
+    return tile
+
+
+def _derive(
+    task: Conv2d, target: Target, values: Values
+) -> dict[str, npt.NDArray[np.float64]]:
+    """What follows from the knobs: tiles, bytes touched, reuse, balance, size of the code."""
+    f, y, x = values["tile_f"], values["tile_y"], values["tile_x"]
+    rc, ry, rx = values["tile_rc"], values["tile_ry"], values["tile_rx"]
+    step = values["auto_unroll_max_step"][:, 0]
+    register_tile = _register_tile(values)
+    reduction = rc[:, 1] * ry[:, 1] * rx[:, 1]
+    rows = (y[:, 2] - 1) * task.stride + ry[:, 1]
+    columns = (x[:, 2] - 1) * task.stride + rx[:, 1]
+    input_bytes = 4.0 * rc[:, 1] * rows * columns
+    weight_bytes = 4.0 * target.lanes * f[:, 2] * reduction
+    tile_rows = (y[:, 1] * y[:, 2] - 1) * task.stride + task.kernel_height
+    tile_columns = (x[:, 1] * x[:, 2] - 1) * task.stride + task.kernel_width
+    chunk_input_bytes = 4.0 * task.in_channels * tile_rows * tile_columns
+    chunk_filters = f[:, 1] * f[:, 2] * target.lanes
+    chunk_weight_bytes = (
+        4.0 * chunk_filters * task.in_channels * task.kernel_height * task.kernel_width
+    )
+    chunks = task.batch * f[:, 0] * y[:, 0] * x[:, 0]
+    turns = np.ceil(chunks / target.cores)
+    loads = f[:, 2] + y[:, 2] * x[:, 2]
+    return {
+        "register_tile": register_tile.astype(np.float64),
+        "fma_per_load": 16.0 * register_tile / loads,
+        "reduction_tile": reduction.astype(np.float64),
+        "inner_input_bytes": input_bytes,
+        "inner_weight_bytes": weight_bytes,
+        "chunk_input_bytes": chunk_input_bytes,
+        "chunk_weight_bytes": chunk_weight_bytes,
+        "chunk_output_bytes": 4.0 * chunk_filters * y[:, 1] * y[:, 2] * x[:, 1] * x[:, 2],
+        "parallel_chunks": chunks.astype(np.float64),
+        "imbalance": 1024.0 * turns * target.cores / chunks,
+        "row_run": (x[:, 1] * x[:, 2]).astype(np.float64),
+        "unrolled_body": np.minimum(reduction * register_tile, np.maximum(step, 1)).astype(
+            np.float64
+        ),
+        "body": (reduction * register_tile).astype(np.float64),
+    }
+
+
+def default_config(task: Conv2d, target: Target) -> Configs:
+    """What an expert would write down without measuring, `(knobs,)`.
+
+    The register tile is the largest that the register file holds, square rather than long; the
+    whole filter window and a few channels are reduced in it; there are a few chunks per core.
+    """
+    space = design_space(task, target)
+    f, y, x = (k.choices for k in space.knobs[:3])
+    registers = 28 if target.lanes != 8 else 12  # of 32 (AVX-512, NEON), of 16 (AVX2)
+    tiles = {
+        (cf[2], cy[2], cx[2])
+        for cf in f
+        for cy in y
+        for cx in x
+        if cf[2] * cy[2] * cx[2] <= registers
+    }
+    f2, y2, x2 = max(tiles, key=_expected_speed)
+    channels = max(c for c in _divisors(task.in_channels) if c <= 16)
+    wanted = 4 * target.cores
+    vectors = filter_vectors(task, target) // f2
+    rows = task.out_height // y2
+    y0 = min((d for d in _divisors(rows) if d >= wanted), default=rows)
+    f0 = min((d for d in _divisors(vectors) if d * y0 >= wanted), default=vectors)
+    return space.config(
+        {
+            "tile_f": (f0, vectors // f0, f2),
+            "tile_y": (y0, rows // y0, y2),
+            "tile_x": (1, task.out_width // x2, x2),
+            "tile_rc": (task.in_channels // channels, channels),
+            "tile_ry": (1, task.kernel_height),
+            "tile_rx": (1, task.kernel_width),
+            "auto_unroll_max_step": (256,),
+            "unroll_explicit": (0,),
+        }
+    )
+
+
+def _expected_speed(tile: tuple[int, int, int]) -> tuple[float, int]:
+    """Accumulators that hide the latency of an FMA, then fewest loads for each, then long rows."""
+    f, y, x = tile
+    hidden = min(f * y * x, 12)
+    return (hidden * f * y * x / (f + y * x) ** 0.5, x)
+
+
+def _divisors(number: int) -> list[int]:
+    return [d for d in range(1, number + 1) if number % d == 0]
