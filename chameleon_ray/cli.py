@@ -124,7 +124,7 @@ def show(
     if as_json:
         _print_json(history.to_json(state))
     else:
-        history.report(state, _console())
+        history.print_report(state, _console())
 
 
 @app.command()

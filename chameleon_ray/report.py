@@ -18,11 +18,16 @@ WIDTH = 110  # of the table where there is no terminal to ask
 
 def report(result: NetworkResult, console: Console) -> None:
     """Print the table of a run and what to know about it."""
+    print_table(result, console)
+    for line in _summary(result):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_table(result: NetworkResult, console: Console) -> None:
+    """Print the table alone: a row per layer, and totals."""
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
     console.print(_table(result))
-    for line in _summary(result):
-        console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
 def to_json(result: NetworkResult) -> dict[str, object]:
@@ -153,7 +158,7 @@ def _summary(result: NetworkResult) -> list[str]:
     won = sum(row.default_won for row in result.layers)
     note = " (marked *)" if won else ""
     lines.append(f"The default configuration won on {won} of {len(result.layers)} layers{note}.")
-    lines += [_failures(result), _time_spent(result)]
+    lines += [failures(result), _time_spent(result)]
     lines += [
         f"Layer {row.layer.index} ({row.layer.name}) was stopped: {row.message}"
         for row in result.layers
@@ -170,7 +175,8 @@ def _summary(result: NetworkResult) -> list[str]:
     return lines
 
 
-def _failures(result: NetworkResult) -> str:
+def failures(result: NetworkResult) -> str:
+    """How many measurements failed, and how: one line."""
     outcomes: Counter[str] = Counter()
     for row in result.layers:
         outcomes.update({str(name): count for name, count in row.outcomes.items()})

@@ -1,0 +1,163 @@
+"""What the journal of a run folder holds, finished or not: `chameleon-ray show`."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from chameleon_ray import report
+from chameleon_ray.errors import RunFolderError
+from chameleon_ray.machine import cpu
+from chameleon_ray.measure import KnobValues, Measurement, Purpose
+from chameleon_ray.networks import choose_layers, network
+from chameleon_ray.records import Record, read_records
+from chameleon_ray.results import LayerResult, NetworkResult
+from chameleon_ray.tasks import Conv2d, Layer, Target
+from chameleon_ray.templates import design_space
+
+MANIFEST = "run.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class History:
+    """The state of a run.
+
+    Attributes:
+        result: What the journal says so far; what it does not say (wall time) is NaN.
+        ended: Numbers of the layers whose finalists have been timed.
+        damaged: Names of journal parts that cannot be read; the rest is whole.
+    """
+
+    result: NetworkResult
+    ended: tuple[int, ...]
+    damaged: tuple[str, ...]
+
+
+def load(run: Path) -> History:
+    """Read a run folder; changes nothing, and may be called while the run is going on.
+
+    Raises:
+        RunFolderError: It is not a run folder, or cannot be read.
+        UnknownNameError: The run is of a network or layer that this version does not know.
+    """
+    manifest = _manifest(run)
+    layers = choose_layers(network(manifest["network"]), manifest.get("layers") or ())
+    records, damaged = read_records(run)
+    results = tuple(_layer(layer, _of(layer, records)) for layer in layers)
+    ended = tuple(layer.index for layer in layers if _ended(_of(layer, records)))
+    return History(
+        result=NetworkResult(
+            network=manifest["network"],
+            env=manifest["env"],
+            policy=manifest["policy"],
+            seed=manifest["seed"],
+            device=_device(manifest, records),
+            wall_seconds=math.nan,
+            startup_seconds=math.nan,
+            phase_seconds={
+                "build": sum(r.measurement.build_seconds for r in records),
+                "run": sum(r.measurement.run_seconds for r in records),
+            },
+            layers=results,
+            finished=len(ended) == len(layers),
+            run=str(run),
+            versions=manifest.get("versions") or {},
+        ),
+        ended=ended,
+        damaged=tuple(damaged),
+    )
+
+
+def to_json(history: History) -> dict[str, object]:
+    """As `tune --json` prints it, and what only the journal knows."""
+    return report.to_json(history.result) | {
+        "ended_layers": list(history.ended),
+        "damaged": list(history.damaged),
+    }
+
+
+def print_report(history: History, console: Console) -> None:
+    """The table of a run, and how far it is."""
+    report.print_table(history.result, console)
+    lines = [report.failures(history.result)]
+    layers = len(history.result.layers)
+    if history.result.finished:
+        lines.append("The run is finished.")
+    else:
+        lines.append(
+            f"{len(history.ended)} of {layers} layers are finished; the command that began the run "
+            f"goes on with --run {history.result.run}"
+        )
+    lines += [f"{name} is damaged: its measurements are lost." for name in history.damaged]
+    for line in lines:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _manifest(run: Path) -> dict[str, Any]:
+    path = run / MANIFEST
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+        missing = {"network", "env", "policy", "seed"} - set(manifest)
+    except FileNotFoundError:
+        what = f"it has no {MANIFEST}" if run.is_dir() else "there is no such folder"
+        raise RunFolderError(
+            f"{run}: not a run folder: {what}. Give the folder that `chameleon-ray tune` "
+            "named at its end, such as runs/resnet18-..."
+        ) from None
+    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(f"{path}: cannot be read: {error}.") from None
+    if missing:
+        raise RunFolderError(f"{path}: not the manifest of a run: no {', '.join(sorted(missing))}.")
+    return dict(manifest)
+
+
+def _device(manifest: dict[str, Any], records: Sequence[Record]) -> str:
+    if records:
+        return records[-1].provenance.machine
+    machine = manifest.get("machine", "")
+    return machine if isinstance(machine, str) else json.dumps(machine)
+
+
+def _of(layer: Layer, records: Sequence[Record]) -> list[Measurement]:
+    return [r.measurement for r in records if r.measurement.task == layer.task.key]
+
+
+def _ended(measurements: Sequence[Measurement]) -> bool:
+    return any(m.purpose is Purpose.FINALIST for m in measurements)
+
+
+def _layer(layer: Layer, measurements: Sequence[Measurement]) -> LayerResult:
+    """The state of a layer; finalists' times count for more than those of the search."""
+    counted = [m for m in measurements if m.purpose in {Purpose.DEFAULT, Purpose.SEARCH}]
+    finalists = [m for m in measurements if m.purpose is Purpose.FINALIST and m.ok]
+    torch = [m.seconds for m in measurements if m.purpose is Purpose.TORCH and m.ok]
+    timed = finalists or [m for m in counted if m.ok]
+    best = min(timed, key=lambda m: m.seconds, default=None)
+    default = next((m.config for m in counted if m.purpose is Purpose.DEFAULT), None)
+    return LayerResult(
+        layer=layer,
+        space_size=_space_size(layer.task),
+        measurements=len(counted),
+        outcomes=dict(Counter(m.outcome.value for m in counted)),
+        default_seconds=_seconds_of(default, timed),
+        best_seconds=best.seconds if best else None,
+        torch_seconds=torch[-1] if torch else None,
+        default_won=best is not None and best.config == default,
+        best_config=best.config if best else {},
+    )
+
+
+def _space_size(task: Conv2d) -> int:
+    """As on the CPU that this process runs on."""
+    return design_space(task, Target(lanes=cpu().lanes)).size
+
+
+def _seconds_of(config: KnobValues | None, timed: Sequence[Measurement]) -> float | None:
+    return next((m.seconds for m in timed if m.config == config), None)
