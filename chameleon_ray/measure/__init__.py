@@ -140,9 +140,7 @@ class Measurer(Protocol):
     have come back as configs were submitted. `compare` is called once, at the end.
     """
 
-    def submit(
-        self, configs: Configs, *, purpose: Purpose, best_seconds: float | None = None
-    ) -> None:
+    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
         """Queue configs `(n, knobs)`; returns at once."""
 
     def results(self) -> Iterator[tuple[int, Measurement]]:
@@ -151,5 +149,5 @@ class Measurer(Protocol):
         Each comes with its position, counted over all configs submitted since the last call.
         """
 
-    def compare(self, configs: Configs) -> list[Measurement]:
-        """Finalists `(n, knobs)` timed in turns, then torch's own kernel as the last entry."""
+    def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
+        """Finalists `(n, knobs)` timed in turns; with `torch`, its own kernel is the last."""

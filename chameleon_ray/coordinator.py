@@ -1,0 +1,163 @@
+"""The coordinator: the actor of a run, with its broker, its journal and what its layers are doing."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from chameleon_ray.errors import ChameleonError
+from chameleon_ray.measure import Job, Measurement, Purpose
+from chameleon_ray.measure.backend import Device
+from chameleon_ray.measure.broker import Broker
+from chameleon_ray.measure.pool import BenchSpec, RemoteBench
+from chameleon_ray.records import Journal, Provenance
+from chameleon_ray.results import LayerProgress, LayerResult
+from chameleon_ray.space import Configs, DesignSpace
+from chameleon_ray.tasks import Conv2d
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What the coordinator knows of a run, for the driver."""
+
+    layers: tuple[LayerProgress, ...]
+    results: tuple[LayerResult, ...]
+    phase_seconds: dict[str, float]
+    first_job_at: float | None
+    error: BaseException | None
+
+
+class Coordinator:
+    """All measurements of a run pass here on their way to the journal."""
+
+    def __init__(self, spec: BenchSpec, benches: int) -> None:
+        self._spec = spec
+        self._benches = [RemoteBench(spec) for _ in range(benches)]
+        self._broker = Broker(record=self._record, replace_worker=self._replace)
+        self._journal: Journal | None = None
+        self._layers: dict[int, LayerProgress] = {}
+        self._results: dict[int, LayerResult] = {}
+        self._seconds: dict[str, float] = {}
+        self._first_job_at: float | None = None
+        self._error: BaseException | None = None
+        self._serving: list[asyncio.Task[None]] = []
+
+    async def start(self) -> Device | ChameleonError:
+        """Start all benches; what they measure on, or why they cannot."""
+        answers = await asyncio.gather(*(b.actor.start.remote() for b in self._benches))
+        return next((a for a in answers if isinstance(a, ChameleonError)), answers[0])
+
+    async def open(self, folder: str, provenance: Provenance) -> list[str]:
+        """Open the journal, learn what it holds, and begin; the names of damaged files."""
+        self._journal = Journal(Path(folder), provenance)
+        records = self._journal.records()
+        self._broker.learn(r.measurement for r in records)
+        self._serving = [asyncio.create_task(self._broker.serve(b)) for b in self._benches]
+        return self._journal.damaged
+
+    async def measure(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, Measurement]]:
+        """See `Broker.measure`; streams."""
+        if self._first_job_at is None:
+            self._first_job_at = time.time()
+        async for answer in self._broker.measure(jobs):
+            yield answer
+
+    async def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """See `Broker.compare`."""
+        return await self._broker.compare(jobs)
+
+    async def note(self, progress: LayerProgress, seconds: dict[str, float]) -> None:
+        """A layer tells what it is doing, and how long its phases took since it last told."""
+        self._layers[progress.layer.index] = progress
+        self._add(seconds)
+
+    async def finish(self, result: LayerResult) -> None:
+        """A layer is done."""
+        self._results[result.layer.index] = result
+
+    async def fail(self, error: BaseException) -> None:
+        """A layer cannot go on, and so the run cannot."""
+        self._error = self._error or error
+
+    async def report(self) -> Report:
+        """Where the run stands."""
+        return Report(
+            layers=tuple(self._layers[i] for i in sorted(self._layers)),
+            results=tuple(self._results[i] for i in sorted(self._results)),
+            phase_seconds=dict(self._seconds),
+            first_job_at=self._first_job_at,
+            error=self._error,
+        )
+
+    def _record(self, measurements: Sequence[Measurement]) -> None:
+        assert self._journal is not None  # noqa: S101 - `open` comes first
+        self._journal.append(measurements)
+        self._add({"build": sum(m.build_seconds for m in measurements)})
+        self._add({"run": sum(m.run_seconds for m in measurements)})
+
+    def _add(self, seconds: dict[str, float]) -> None:
+        for phase, value in seconds.items():
+            self._seconds[phase] = self._seconds.get(phase, 0.0) + value
+
+    async def _replace(self) -> RemoteBench:
+        bench = RemoteBench(self._spec)
+        await bench.actor.start.remote()
+        return bench
+
+
+def start_coordinator(spec: BenchSpec, benches: int) -> Any:
+    """A coordinator on this node, and its benches."""
+    here = ray.get_runtime_context().get_node_id()
+    actor = ray.remote(Coordinator).options(
+        num_cpus=0, scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False)
+    )
+    return actor.remote(spec, benches)
+
+
+class PoolMeasurer:
+    """The measurer of one task: turns indices into knob values and asks the coordinator.
+
+    Args:
+        coordinator: Handle of the coordinator.
+        task: What is measured.
+        space: The task's space.
+    """
+
+    def __init__(self, coordinator: Any, task: Conv2d, space: DesignSpace) -> None:
+        self._coordinator, self._task, self._space = coordinator, task, space
+        self._streams: list[tuple[int, Any]] = []
+        self._submitted = 0
+
+    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
+        """Queue configs `(n, knobs)`; returns at once."""
+        jobs = self._jobs(configs, purpose)
+        stream = self._coordinator.measure.options(num_returns="streaming").remote(jobs)
+        self._streams.append((self._submitted, stream))
+        self._submitted += len(jobs)
+
+    def results(self) -> Iterator[tuple[int, Measurement]]:
+        """Position and measurement of all that was submitted, as they finish."""
+        for offset, stream in self._streams:
+            for reference in stream:
+                position, measurement = ray.get(reference)
+                yield offset + position, measurement
+        self._streams, self._submitted = [], 0
+
+    def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
+        """Finalists timed in turns; with `torch`, its own kernel is the last of them."""
+        jobs = self._jobs(configs, Purpose.FINALIST)
+        if torch:
+            jobs.append(Job(task=self._task, config={}, purpose=Purpose.TORCH))
+        measurements: list[Measurement] = ray.get(self._coordinator.compare.remote(jobs))
+        return measurements
+
+    def _jobs(self, configs: Configs, purpose: Purpose) -> list[Job]:
+        job = Job(task=self._task, config={}, purpose=purpose)
+        return [replace(job, config=self._space.describe(config)) for config in configs]

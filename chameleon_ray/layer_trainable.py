@@ -1,0 +1,195 @@
+"""A layer as a Ray Tune trial: each training iteration measures one batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import ray
+from ray import tune
+
+from chameleon_ray.coordinator import PoolMeasurer
+from chameleon_ray.cost_model import make_cost_model
+from chameleon_ray.errors import ChameleonError, NothingValidError
+from chameleon_ray.explorers import Explorer, make_explorer
+from chameleon_ray.measure import Measurement, Purpose
+from chameleon_ray.measure.broker import histogram
+from chameleon_ray.measure.lease import CoreLease
+from chameleon_ray.phases import Phases
+from chameleon_ray.results import LayerProgress, LayerResult
+from chameleon_ray.sampling import make_sampler
+from chameleon_ray.settings import Env, Policy
+from chameleon_ray.space import DesignSpace
+from chameleon_ray.task_tuner import Budget, History, tune_task
+from chameleon_ray.tasks import Layer, Target
+from chameleon_ray.templates import default_config, design_space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrialContext:
+    """What all layers of a run have in common.
+
+    Attributes:
+        coordinator: Handle of the coordinator.
+        target: Resolved.
+        has_torch: Whether torch is timed beside the finalists.
+        trials: Cap of measurements per layer.
+        deadline: End of the time budget, in seconds of `time.time()`; None without one.
+        at_once: Layers under way at the same time.
+    """
+
+    coordinator: Any
+    layers: tuple[Layer, ...]
+    env: Env
+    policy: Policy
+    target: Target
+    has_torch: bool
+    seed: int
+    trials: int
+    deadline: float | None
+    at_once: int
+
+
+class LayerTrainable(tune.Trainable):  # type: ignore[misc]  # Ray is untyped here
+    """Tunes one layer after another, in one process."""
+
+    def setup(self, config: dict[str, Any], context: TrialContext) -> None:
+        """Ray calls this once per process."""
+        import torch
+
+        torch.set_num_threads(1)
+        self._context = context
+        self._explorer: Explorer | None = None
+        self._begin(config["layer"])
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Ray calls this to go on with another layer in the same process."""
+        self._begin(new_config["layer"])
+        return True
+
+    def _begin(self, index: int) -> None:
+        c = self._context
+        self._layer = next(layer for layer in c.layers if layer.index == index)
+        self._space = design_space(self._layer.task, c.target)
+        self._measurer = PoolMeasurer(c.coordinator, self._layer.task, self._space)
+        self._history: History | None = None
+        self._phases = Phases(CoreLease() if c.env.measurer != "simulated" else None)
+        self._rounds = self._tuning()
+
+    def _tuning(self) -> Iterator[History]:
+        c, space = self._context, self._space
+        rng = np.random.default_rng([c.seed, self._layer.index])
+        default = default_config(self._layer.task, c.target)[None, :]
+        first = np.concatenate([default, space.random(c.policy.initial, rng, avoid=default)])
+        self._close_explorer()
+        self._explorer = make_explorer(c.policy.explorer, seed=c.seed)
+        return tune_task(
+            self._layer.task,
+            space,
+            first=first,
+            explorer=self._explorer,
+            sampler=make_sampler(c.policy),
+            measurer=self._measurer,
+            cost_model=make_cost_model(c.policy.cost_model, seed=c.seed),
+            budget=Budget(measurements=c.trials, deadline=self._deadline()),
+            rng=rng,
+            phases=self._phases,
+        )
+
+    def _deadline(self) -> float | None:
+        """This layer's share of the time that is left: layers that come later get theirs."""
+        c = self._context
+        if c.deadline is None:
+            return None
+        position = [layer.index for layer in c.layers].index(self._layer.index)
+        rounds_left = -(-(len(c.layers) - position) // c.at_once)
+        return time.time() + (c.deadline - time.time()) / rounds_left
+
+    def step(self) -> dict[str, Any]:
+        """One batch; after the last, the finalists."""
+        try:
+            self._history = next(self._rounds)
+            self._note("searching")
+        except StopIteration:
+            self._finish(self._finalists())
+        except NothingValidError as error:
+            self._finish(self._result([], message=str(error)))
+        except ChameleonError as error:
+            ray.get(self._context.coordinator.fail.remote(error))
+            return {"done": True}
+        else:
+            return {"done": False}
+        return {"done": True}
+
+    def cleanup(self) -> None:
+        """Ray calls this when the process is no longer needed."""
+        self._close_explorer()
+
+    def _close_explorer(self) -> None:
+        if self._explorer is not None:
+            self._explorer.close()
+            self._explorer = None
+
+    def _finish(self, result: LayerResult) -> None:
+        self._note("stopped" if result.message else "done", result)
+        ray.get(self._context.coordinator.finish.remote(result))
+
+    def _finalists(self) -> LayerResult:
+        """The best configs and the default, timed in turns: the fastest is the result."""
+        if self._history is None or self._history.failed.all():
+            return self._result([], message="the time budget ended before anything was measured")
+        self._note("finalists")
+        best = self._history.best(self._context.env.finalists)
+        default = self._history.configs[:1]
+        if not self._history.failed[0] and not self._space.contains(best, default)[0]:
+            best = np.concatenate([default, best])
+        return self._result(self._measurer.compare(best, torch=self._context.has_torch))
+
+    def _result(self, compared: list[Measurement], *, message: str = "") -> LayerResult:
+        history = self._history
+        measured = history.measurements if history else []
+        default = self._space.describe(history.configs[0]) if history else {}
+        timed = {m.purpose: m for m in compared if m.ok and m.purpose is Purpose.TORCH}
+        finalists = [m for m in compared if m.ok and m.purpose is Purpose.FINALIST]
+        winner = min(finalists, key=lambda m: m.seconds, default=None)
+        of_default = next((m for m in finalists if m.config == default), None)
+        torch = timed.get(Purpose.TORCH)
+        return LayerResult(
+            layer=self._layer,
+            space_size=self._space.size,
+            measurements=len(measured),
+            outcomes=histogram(measured),
+            default_seconds=of_default.seconds if of_default else None,
+            best_seconds=winner.seconds if winner else None,
+            torch_seconds=torch.seconds if torch else None,
+            default_won=winner is not None and winner is of_default,
+            best_config=dict(winner.config) if winner else {},
+            message=message,
+        )
+
+    def _note(self, doing: str, result: LayerResult | None = None) -> None:
+        history = self._history
+        default = history.measurements[0] if history and history.measurements else None
+        progress = LayerProgress(
+            layer=self._layer,
+            trials=self._context.trials,
+            measurements=len(history.configs) if history else 0,
+            default_seconds=default.seconds if default and default.ok else None,
+            best_seconds=history.best_seconds if history else None,
+            doing=doing,
+        )
+        if result and result.best_seconds:
+            progress = LayerProgress(
+                layer=self._layer,
+                trials=self._context.trials,
+                measurements=result.measurements,
+                default_seconds=result.default_seconds,
+                best_seconds=result.best_seconds,
+                doing=doing,
+            )
+        self._context.coordinator.note.remote(progress, self._phases.taken())
+
+

@@ -1,0 +1,184 @@
+"""The one place through which all measurements of a run pass: it queues, hands out and records.
+
+Plain asyncio, without Ray: `pool` wraps it in an actor and gives it workers that are actors.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from chameleon_ray.measure import Job, KnobValues, Measurement, Outcome, Purpose
+
+_MOST_ATTEMPTS = 3
+
+
+class WorkerLostError(Exception):
+    """A worker's process or node went away during a job."""
+
+
+class Worker(Protocol):
+    """A measuring place that may be far away."""
+
+    async def measure(self, job: Job) -> Measurement:
+        """Build, check and time one config; raises WorkerLostError."""
+
+    async def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """Time several in turns; raises WorkerLostError."""
+
+
+@dataclass(slots=True, kw_only=True)
+class _Ticket:
+    """Jobs that go to one worker together, and who waits for them."""
+
+    jobs: Sequence[Job]
+    position: int
+    answers: asyncio.Queue[tuple[int, list[Measurement] | Exception]]
+    attempts: int = 0
+
+
+Key = tuple[str, Purpose, tuple[tuple[str, tuple[int, ...]], ...]]
+
+
+def answer_key(task: str, purpose: Purpose, config: KnobValues) -> Key:
+    """What makes two measurements the same, in one run."""
+    return task, purpose, tuple(sorted((name, tuple(choice)) for name, choice in config.items()))
+
+
+@dataclass(kw_only=True)
+class Broker:
+    """Hands jobs to workers in turns between tasks; each job is answered exactly once.
+
+    A job that the journal knows is answered from it. A job whose worker is lost goes back to the
+    front of the queue, and is given up as `crashed` the third time.
+
+    Attributes:
+        record: Called with finished measurements; when it returns they are safe.
+        replace_worker: Called when a worker is lost; returns its successor.
+    """
+
+    record: Callable[[Sequence[Measurement]], object]
+    replace_worker: Callable[[], Awaitable[Worker]]
+    known: dict[Key, Measurement] = field(default_factory=dict)
+    best_seconds: dict[str, float] = field(default_factory=dict)
+    _queues: dict[str, deque[_Ticket]] = field(default_factory=dict)
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def learn(self, measurements: Iterable[Measurement]) -> None:
+        """Take over what a journal holds; a later measurement of the same job counts."""
+        for measurement in measurements:
+            m = measurement
+            self.known[answer_key(m.task, m.purpose, m.config)] = m
+            if m.ok and m.purpose is not Purpose.TORCH:
+                self.best_seconds[m.task] = min(m.seconds, self.best_seconds.get(m.task, m.seconds))
+
+    async def measure(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, Measurement]]:
+        """Measurements of all jobs, each with its position, as they finish.
+
+        Raises:
+            RunFolderError: A measurement could not be recorded.
+        """
+        answers: asyncio.Queue[tuple[int, list[Measurement] | Exception]] = asyncio.Queue()
+        for position, job in enumerate(jobs):
+            known = self._known(job)
+            if known is not None:
+                answers.put_nowait((position, [known]))
+            else:
+                self._enqueue(_Ticket(jobs=[job], position=position, answers=answers))
+        for _ in jobs:
+            position, answer = await answers.get()
+            if isinstance(answer, Exception):
+                raise answer
+            yield position, answer[0]
+
+    async def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """Measurements of all jobs, timed in turns by one worker.
+
+        Raises:
+            RunFolderError: They could not be recorded.
+        """
+        known = [self._known(job) for job in jobs]
+        if all(m is not None for m in known):
+            return [m for m in known if m is not None]
+        answers: asyncio.Queue[tuple[int, list[Measurement] | Exception]] = asyncio.Queue()
+        self._enqueue(_Ticket(jobs=jobs, position=0, answers=answers))
+        _, answer = await answers.get()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def serve(self, worker: Worker) -> None:
+        """Let a worker, and after it its successors, do one ticket after another; never ends."""
+        while True:
+            ticket = await self._next()
+            try:
+                answer = await self._do(worker, ticket)
+            except WorkerLostError as error:
+                worker = await self._lost(ticket, str(error))
+                continue
+            self._finish(ticket, answer)
+
+    async def _do(self, worker: Worker, ticket: _Ticket) -> list[Measurement]:
+        if len(ticket.jobs) > 1:
+            return await worker.compare(ticket.jobs)
+        job = ticket.jobs[0]
+        best_seconds = self.best_seconds.get(job.task.key)
+        return [await worker.measure(replace(job, best_seconds=best_seconds))]
+
+    async def _lost(self, ticket: _Ticket, message: str) -> Worker:
+        """Put a lost worker's ticket back, or give it up; the worker's successor."""
+        ticket.attempts += 1
+        if ticket.attempts < _MOST_ATTEMPTS:
+            self._queues[ticket.jobs[0].task.key].appendleft(ticket)
+            self._arrived.set()
+        else:
+            text = f"its worker was lost {ticket.attempts} times; the last time: {message}"
+            self._finish(ticket, [_crashed(job, text) for job in ticket.jobs])
+        return await self.replace_worker()
+
+    def _finish(self, ticket: _Ticket, measurements: list[Measurement]) -> None:
+        try:
+            self.record(measurements)
+        except Exception as error:  # noqa: BLE001 - whoever waits gets to know, whatever it is
+            ticket.answers.put_nowait((ticket.position, error))
+            return
+        self.learn(measurements)
+        ticket.answers.put_nowait((ticket.position, measurements))
+
+    def _known(self, job: Job) -> Measurement | None:
+        return self.known.get(answer_key(job.task.key, job.purpose, job.config))
+
+    def _enqueue(self, ticket: _Ticket) -> None:
+        self._queues.setdefault(ticket.jobs[0].task.key, deque()).append(ticket)
+        self._arrived.set()
+
+    async def _next(self) -> _Ticket:
+        """The next ticket; tasks take turns."""
+        while True:
+            for task, queue in list(self._queues.items()):
+                if queue:
+                    self._queues[task] = self._queues.pop(task)  # to the end of the turns
+                    return queue.popleft()
+            self._arrived.clear()
+            await self._arrived.wait()
+
+
+def _crashed(job: Job, message: str) -> Measurement:
+    return Measurement(
+        task=job.task.key,
+        config=job.config,
+        purpose=job.purpose,
+        outcome=Outcome.CRASHED,
+        message=message,
+    )
+
+
+def histogram(measurements: Iterable[Measurement]) -> Mapping[str, int]:
+    """Outcome -> how many, the most frequent first."""
+    names = sorted(m.outcome.value for m in measurements)
+    counts = {name: len(list(group)) for name, group in itertools.groupby(names)}
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))

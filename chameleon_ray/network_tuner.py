@@ -1,0 +1,434 @@
+"""`tune()`: the layers of a network as trials of Ray Tune, sharing one pool of benches."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from chameleon_ray.errors import ChameleonError, MachineError, SettingsError
+from chameleon_ray.machine import cpu, usable_cores
+from chameleon_ray.measure.backend import Device
+from chameleon_ray.networks import choose_layers, network as layers_of
+from chameleon_ray.presets import load_env, load_policy
+from chameleon_ray.records import Provenance
+from chameleon_ray.results import PHASES, LayerProgress, NetworkResult, Progress
+from chameleon_ray.run_folder import Manifest, RunFolder
+from chameleon_ray.settings import Env, Policy, PpoSettings
+from chameleon_ray.tasks import Layer, Target
+from chameleon_ray.templates import design_space, template_version
+
+_PACKAGES = ("ray", "apache-tvm", "torch", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
+_POLL_SECONDS = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What was asked for, checked: nothing has been started yet."""
+
+    network: str
+    env_name: str
+    env: Env
+    policy_name: str
+    policy: Policy
+    layers: tuple[Layer, ...]
+    target: Target
+    trials: int
+    time_budget_seconds: float | None
+    seed: int
+    address: str | None
+    started: float = field(default_factory=time.time)
+
+    @property
+    def rollout_workers(self) -> int:
+        """Processes that each layer's explorer has besides its own."""
+        explorer = self.policy.explorer
+        return explorer.workers if isinstance(explorer, PpoSettings) else 0
+
+    @property
+    def at_once(self) -> int:
+        """Layers under way at the same time: while one explores, another is measured."""
+        chosen = self.env.layers_at_once or max(2, self.target.cores // 4)
+        return min(chosen, len(self.layers))
+
+
+def tune(
+    network: str,
+    *,
+    env: str = "cpu",
+    policy: str = "chameleon",
+    layers: Sequence[int] = (),
+    trials: int | None = None,
+    time_budget_seconds: float | None = None,
+    run: Path | str | None = None,
+    seed: int = 0,
+    address: str | None = None,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> NetworkResult:
+    """Tune the distinct convolutions of a network.
+
+    Args:
+        network: `resnet18`, `vgg16` or `alexnet`.
+        env: Name or path of an env preset.
+        policy: Name or path of a policy preset.
+        layers: Numbers of the layers, from 1; all if empty.
+        trials: Cap of measurements per layer; the policy's if absent.
+        time_budget_seconds: Start no new batch after this long.
+        run: Run folder; what is in it is gone on with. A new one under `runs/` if absent.
+        seed: Of every random choice.
+        address: Of a Ray cluster; a Ray of this process alone if absent.
+        on_progress: Called a few times a second, from a thread.
+
+    Raises:
+        UnknownNameError: Network, preset or layer.
+        SettingsError: A preset or a value.
+        MachineError: No compiler, or an instruction set above this machine's.
+        RunFolderError: The run folder is of other settings, in use, full or unreadable.
+        KeyboardInterrupt: On SIGINT and SIGTERM; everything measured is in the run folder.
+    """
+    plan = _plan(
+        network,
+        env=env,
+        policy=policy,
+        layers=layers,
+        trials=trials,
+        time_budget_seconds=time_budget_seconds,
+        seed=seed,
+        address=address,
+    )
+    folder = RunFolder(Path(run) if run else _new_folder(network))
+    with ExitStack() as stack:
+        stack.callback(folder.close)
+        stack.enter_context(_terminating_as_interrupt())
+        stack.enter_context(_ray(plan))
+        return _Run(plan, folder, on_progress).result()
+
+
+def _plan(
+    network: str,
+    *,
+    env: str,
+    policy: str,
+    layers: Sequence[int],
+    trials: int | None,
+    time_budget_seconds: float | None,
+    seed: int,
+    address: str | None,
+) -> Plan:
+    """Check everything that can be checked before anything is started."""
+    chosen = choose_layers(layers_of(network), layers)
+    env_name, env_settings = load_env(env)
+    policy_name, policy_settings = load_policy(policy)
+    if trials is not None and trials < 1:
+        raise SettingsError(f"--trials: {trials} is not a positive number.")
+    if time_budget_seconds is not None and not time_budget_seconds > 0:
+        raise SettingsError(f"--time-budget: {time_budget_seconds:g} s is not a positive time.")
+    if seed < 0:
+        raise SettingsError(f"--seed: {seed} is negative.")
+    cores = usable_cores()
+    if env_settings.cores > cores:
+        raise MachineError(
+            f"env {env_name!r}: cores is {env_settings.cores}, but this machine lets us use "
+            f"{cores}; set cores: 0 for all of them."
+        )
+    target = Target(
+        kind=env_settings.target,
+        model=env_settings.model,
+        lanes=cpu().lanes,
+        cores=env_settings.cores or cores,
+    )
+    for layer in chosen:
+        design_space(layer.task, target)
+    return Plan(
+        network=network,
+        env_name=env_name,
+        env=env_settings,
+        policy_name=policy_name,
+        policy=policy_settings,
+        layers=chosen,
+        target=target,
+        trials=trials or policy_settings.measurements,
+        time_budget_seconds=time_budget_seconds,
+        seed=seed,
+        address=address,
+    )
+
+
+def _new_folder(network: str) -> Path:
+    return Path("runs") / f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
+
+
+class _Run:
+    """One call of `tune`, with Ray started and the run folder locked."""
+
+    def __init__(
+        self, plan: Plan, folder: RunFolder, on_progress: Callable[[Progress], None] | None
+    ) -> None:
+        self._plan, self._folder, self._on_progress = plan, folder, on_progress
+
+    def result(self) -> NetworkResult:
+        """Tune all layers."""
+        import ray
+
+        from chameleon_ray.coordinator import start_coordinator
+        from chameleon_ray.measure.pool import BenchSpec
+
+        plan = self._plan
+        spec = BenchSpec(env=plan.env, target=plan.target, seed=plan.seed)
+        self._coordinator = start_coordinator(spec, plan.env.runners or plan.target.cores)
+        device = ray.get(self._coordinator.start.remote())
+        if isinstance(device, ChameleonError):
+            raise device
+        self._device = f"{_machine(device)}, {device.compiler}"
+        self._open(device)
+        with self._watching():
+            self._tune(device)
+        return self._collect()
+
+    def _open(self, device: Device) -> None:
+        import ray
+
+        plan, machine = self._plan, _machine(device)
+        template = template_version(device.target)
+        manifest = Manifest(
+            network=plan.network,
+            env=plan.env_name,
+            policy=plan.policy_name,
+            seed=plan.seed,
+            env_settings=plan.env,
+            policy_settings=plan.policy,
+            machine=machine,
+            compiler=device.compiler,
+            template=template,
+        )
+        self._folder.begin(manifest, layers=tuple(layer.index for layer in plan.layers))
+        provenance = Provenance(
+            machine=machine,
+            compiler=device.compiler,
+            versions=_versions(),
+            template=template,
+            env=plan.env_name,
+            policy=plan.policy_name,
+            seed=plan.seed,
+        )
+        path = str(self._folder.path.resolve())
+        ray.get(self._coordinator.open.remote(path, provenance))
+
+    def _tune(self, device: Device) -> None:
+        from ray import tune as ray_tune
+
+        from chameleon_ray.layer_trainable import LayerTrainable, TrialContext
+
+        plan = self._plan
+        budget = plan.time_budget_seconds
+        context = TrialContext(
+            coordinator=self._coordinator,
+            layers=plan.layers,
+            env=plan.env,
+            policy=plan.policy,
+            target=device.target,
+            has_torch=device.has_torch,
+            seed=plan.seed,
+            trials=plan.trials,
+            deadline=time.time() + budget if budget else None,
+            at_once=plan.at_once,
+        )
+        bundles = [{"CPU": 1.0}] * (1 + plan.rollout_workers)
+        trainable = ray_tune.with_resources(
+            ray_tune.with_parameters(LayerTrainable, context=context),
+            ray_tune.PlacementGroupFactory(bundles),
+        )
+        with tempfile.TemporaryDirectory(prefix="chameleon-ray-tune-") as storage:
+            tuner = ray_tune.Tuner(
+                trainable,
+                param_space={"layer": ray_tune.grid_search([x.index for x in plan.layers])},
+                tune_config=ray_tune.TuneConfig(reuse_actors=True),
+                run_config=ray_tune.RunConfig(
+                    storage_path=storage,
+                    verbose=0,
+                    failure_config=ray_tune.FailureConfig(fail_fast=True),
+                    checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
+                ),
+            )
+            results = tuner.fit()
+        report = self._report()
+        if report.error is not None:
+            raise report.error
+        if results.errors:
+            raise results.errors[0]
+
+    @contextmanager
+    def _watching(self) -> Iterator[None]:
+        """Report progress from a thread while the body runs."""
+        ended = threading.Event()
+
+        def watch() -> None:
+            while not ended.wait(_POLL_SECONDS):
+                self._tell()
+
+        if self._on_progress is None:
+            yield
+            return
+        watcher = threading.Thread(target=watch, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join(2.0)
+        self._tell()
+
+    def _tell(self) -> None:
+        plan, report = self._plan, self._report()
+        known = {progress.layer.index: progress for progress in report.layers}
+        rows = tuple(
+            known.get(layer.index) or LayerProgress(layer=layer, trials=plan.trials)
+            for layer in plan.layers
+        )
+        elapsed = time.time() - plan.started
+        done = sum(row.trials if row.doing in _ENDED else row.measurements for row in rows)
+        total = plan.trials * len(rows)
+        since = time.time() - (report.first_job_at or time.time())
+        left = since * (total - done) / done if done else None
+        if plan.time_budget_seconds and left is not None:
+            left = min(left, max(0.0, plan.time_budget_seconds - since))
+        if self._on_progress is not None:
+            self._on_progress(
+                Progress(
+                    layers=rows, elapsed_seconds=elapsed, seconds_left=left, device=self._device
+                )
+            )
+
+    def _report(self) -> Any:
+        import ray
+
+        return ray.get(self._coordinator.report.remote())
+
+    def _collect(self) -> NetworkResult:
+        plan, report = self._plan, self._report()
+        wall = time.time() - plan.started
+        started = (report.first_job_at or time.time()) - plan.started
+        return NetworkResult(
+            network=plan.network,
+            env=plan.env_name,
+            policy=plan.policy_name,
+            seed=plan.seed,
+            device=self._device,
+            wall_seconds=wall,
+            startup_seconds=started,
+            phase_seconds=_shares(report.phase_seconds, wall, plan.target.cores),
+            layers=report.results,
+            finished=all(x.message or x.measurements >= plan.trials for x in report.results),
+            run=str(self._folder.path),
+            versions=_versions(),
+        )
+
+
+_ENDED = ("done", "stopped")
+
+
+def _shares(busy_seconds: dict[str, float], wall_seconds: float, cores: int) -> dict[str, float]:
+    """Core-seconds of each phase as wall seconds of the whole machine; they add up to the wall.
+
+    A kernel that runs has all cores to itself; every other phase computes on one core.
+    """
+    shares = {
+        phase: busy_seconds.get(phase, 0.0) / (1 if phase == "run" else cores)
+        for phase in PHASES
+        if phase != "other"
+    }
+    return {**shares, "other": max(0.0, wall_seconds - sum(shares.values()))}
+
+
+def _machine(device: Device) -> str:
+    """What times depend on, in words. Two machines with equal words are taken for one."""
+    target = device.target
+    if target.model == "simulated":
+        return f"simulated device, {target.cores} cores, {target.lanes} lanes"
+    return f"{target.model} {platform.machine()}, {target.cores} cores, {target.lanes} lanes"
+
+
+def _versions() -> dict[str, str]:
+    installed = {"python": platform.python_version(), "chameleon-ray": ""}
+    for package in ("chameleon-ray", *_PACKAGES):
+        try:
+            installed[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            installed.pop(package, None)
+    return installed
+
+
+@contextmanager
+def _terminating_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: by KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def _ray(plan: Plan) -> Iterator[None]:
+    """A quiet Ray, of this process alone unless an address was given."""
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_DEDUP_LOGS": "0",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if plan.address:
+        ray.init(address=plan.address, logging_level="ERROR", log_to_driver=False)
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        ray.init(
+            address="local",
+            num_cpus=max(1, plan.at_once) * (1 + plan.rollout_workers),
+            num_gpus=0,
+            object_store_memory=128 * 2**20,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+    session = None if plan.address else _session_folder()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if session:
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _session_folder() -> Path | None:
+    """Where Ray keeps the logs and sockets of this run, to be removed with it."""
+    import ray
+
+    node = ray._private.worker._global_node  # noqa: SLF001 - there is no public way
+    return Path(node.get_session_dir_path()) if node else None

@@ -1,0 +1,143 @@
+"""A run's folder: one process at a time, and only ever the settings that it began with.
+
+It holds `run.json`, what the run is, beside the journal's Parquet files.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from chameleon_ray.errors import RunFolderError
+from chameleon_ray.settings import Env, Policy
+
+MANIFEST = "run.json"
+_LOCK = "run.lock"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifest:
+    """What a run is. Two runs with equal manifests measure the same things in the same order.
+
+    How far a run goes (layers, trials, time) is not part of it: going on may go further.
+    """
+
+    network: str
+    env: str
+    policy: str
+    seed: int
+    env_settings: Env
+    policy_settings: Policy
+    machine: str
+    compiler: str
+    template: str
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain values."""
+        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+
+
+class RunFolder:
+    """The folder of one run, locked while it is in use.
+
+    Args:
+        path: Made if it does not exist.
+
+    Raises:
+        RunFolderError: It is in use, cannot be written, or is a folder of something else.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._new = not path.exists()
+        self._check_is_ours()
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            self._lock = FileLock(path / _LOCK)
+            self._lock.acquire(timeout=0)
+        except Timeout:
+            raise RunFolderError(
+                f"{path} is in use by another process; wait for it to end, or choose another "
+                "folder with --run."
+            ) from None
+        except OSError as error:
+            raise RunFolderError(
+                f"{path} cannot be used: {error.strerror}. Choose another folder with --run."
+            ) from error
+
+    def _check_is_ours(self) -> None:
+        if self.path.is_file():
+            raise RunFolderError(f"{self.path} is a file; --run takes a folder.")
+        if not self._new and any(self.path.iterdir()) and not self._manifest_path.exists():
+            names = {p.name for p in self.path.iterdir()} - {_LOCK}
+            if names:
+                raise RunFolderError(
+                    f"{self.path} is not a run folder: it has no {MANIFEST} but other files, such "
+                    f"as {min(names)}. Choose a new or an empty folder with --run."
+                )
+
+    @property
+    def _manifest_path(self) -> Path:
+        return self.path / MANIFEST
+
+    def begin(self, manifest: Manifest, *, layers: tuple[int, ...]) -> None:
+        """Write the manifest, or compare it with the one that is there.
+
+        Raises:
+            RunFolderError: The folder was begun with something else; the message names what.
+        """
+        new = manifest.to_json()
+        if self._manifest_path.exists():
+            old = self._read()
+            differing = list(_differences(old, new))
+            if differing:
+                raise RunFolderError(
+                    f"{self.path} holds a run with other settings: {'; '.join(differing)}. "
+                    "Give the settings it began with, or another folder with --run."
+                )
+            layers = tuple(sorted({*layers, *old.get("layers", ())}))
+        self._write(json.dumps({**new, "layers": layers}, indent=1))
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._manifest_path.read_text())
+        except (OSError, ValueError) as error:
+            raise RunFolderError(f"{self._manifest_path} cannot be read: {error}") from error
+        if not isinstance(found, dict):
+            raise RunFolderError(f"{self._manifest_path} is not the manifest of a run.")
+        return found
+
+    def _write(self, text: str) -> None:
+        aside = self._manifest_path.with_suffix(".tmp")
+        try:
+            aside.write_text(text)
+            aside.replace(self._manifest_path)
+        except OSError as error:
+            aside.unlink(missing_ok=True)
+            raise RunFolderError(f"{self.path} cannot be written: {error.strerror}.") from error
+
+    def close(self) -> None:
+        """Let others use it. A folder in which nothing began is removed again."""
+        self._lock.release()
+        if not self._manifest_path.exists() and self._new:
+            (self.path / _LOCK).unlink(missing_ok=True)
+            if self.path.is_dir() and not os.listdir(self.path):  # noqa: PTH208 - for emptiness
+                self.path.rmdir()
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -> list[str]:
+    """`key: old there, new here` for each value that differs, nested keys joined by dots."""
+    found = []
+    for key, value in new.items():
+        there = old.get(key)
+        if isinstance(value, dict) and isinstance(there, dict):
+            found += _differences(there, value, f"{at}{key}.")
+        elif there != value and key != "description":
+            found.append(f"{at}{key} is {there!r} there and {value!r} here")
+    return found

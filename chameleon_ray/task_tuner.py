@@ -1,0 +1,151 @@
+"""The loop of the paper's Figure 3, for one task."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from chameleon_ray.cost_model import CostModel, fitness
+from chameleon_ray.errors import NothingValidError
+from chameleon_ray.explorers import Explorer
+from chameleon_ray.measure import Measurement, Measurer, Purpose
+from chameleon_ray.measure.broker import histogram
+from chameleon_ray.phases import Phases
+from chameleon_ray.sampling import Sampler
+from chameleon_ray.space import BoolArray, Configs, DesignSpace, Vector
+from chameleon_ray.tasks import Conv2d
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """When to stop.
+
+    Attributes:
+        measurements: At most so many, failed ones and the default included.
+        deadline: No new batch after this moment, in seconds of `time.time()`.
+    """
+
+    measurements: int
+    deadline: float | None = None
+
+    def left(self, used: int) -> int:
+        """How many may still be measured."""
+        over = self.deadline is not None and time.time() >= self.deadline
+        return 0 if over else max(0, self.measurements - used)
+
+
+class History:
+    """What was measured of a task, in the order in which it was chosen.
+
+    A config that is measured again counts with its later measurement.
+    """
+
+    def __init__(self, task: Conv2d, space: DesignSpace) -> None:
+        self._task, self._space = task, space
+        self.configs: Configs = np.empty((0, len(space.knobs)), dtype=np.int32)
+        self.measurements: list[Measurement] = []
+
+    def add(self, configs: Configs, measurements: list[Measurement]) -> None:
+        """Append measurements of configs `(n, knobs)`; each config of a call must be new to it."""
+        new = ~self._space.contains(self.configs, configs)
+        for i in np.flatnonzero(~new):
+            at = int(np.flatnonzero((self.configs == configs[i]).all(axis=1))[0])
+            self.measurements[at] = measurements[i]
+        self.configs = np.concatenate([self.configs, configs[new]])
+        self.measurements += [m for m, fresh in zip(measurements, new, strict=True) if fresh]
+
+    @property
+    def failed(self) -> BoolArray:
+        """Which configs have no time, `(n,)`."""
+        return np.array([not m.ok for m in self.measurements], dtype=np.bool_)
+
+    @property
+    def fitness(self) -> Vector:
+        """Of each config, `(n,)`."""
+        return fitness(self._task.flop, self.measurements)
+
+    def best(self, n: int) -> Configs:
+        """The up to `n` fittest valid configs, the fittest first."""
+        order = np.argsort(-self.fitness, kind="stable")
+        return self.configs[[i for i in order if not self.failed[i]][:n]]
+
+    @property
+    def best_seconds(self) -> float | None:
+        """The shortest time."""
+        return min((m.seconds for m in self.measurements if m.ok), default=None)
+
+
+def tune_task(
+    task: Conv2d,
+    space: DesignSpace,
+    *,
+    first: Configs,
+    explorer: Explorer,
+    sampler: Sampler,
+    measurer: Measurer,
+    cost_model: CostModel,
+    budget: Budget,
+    rng: np.random.Generator,
+    phases: Phases,
+) -> Iterator[History]:
+    """Figure 3, one iteration of the caller's loop for each of its own.
+
+    Args:
+        task: What to tune.
+        space: Its design space.
+        first: What is measured before anything is learned `(n, knobs)`: the default, then random
+            configs. The very first is recorded as the default.
+        explorer: Walks the space: S.
+        sampler: Picks from it what is measured: S'.
+        measurer: The hardware.
+        cost_model: Learns from it.
+        budget: When to stop.
+        rng: The only source of randomness.
+        phases: Where the time goes.
+
+    Yields:
+        Everything measured so far, after each batch.
+
+    Raises:
+        NothingValidError: The first batch has no valid measurement.
+    """
+    history = History(task, space)
+    yield from _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
+    yield from _measure(history, measurer, first[1:], budget, Purpose.SEARCH)
+    if history.failed.all():
+        raise NothingValidError(_nothing_valid(task, history))
+    while budget.left(len(history.configs)):
+        with phases.phase("fit"):
+            cost_model.fit(space.features(history.configs), history.fitness)
+        with phases.phase("explore"):
+            score = phases.giving_way(cost_model.score(space))
+            candidates = explorer.explore(space, score, history.best(32), rng)
+        with phases.phase("sample"):
+            chosen = sampler.choose(space, candidates, history.configs, history.failed, rng)
+        if not len(chosen):
+            return  # the whole space is measured
+        yield from _measure(history, measurer, chosen, budget, Purpose.SEARCH)
+
+
+def _measure(
+    history: History, measurer: Measurer, configs: Configs, budget: Budget, purpose: Purpose
+) -> Iterator[History]:
+    """Measure as many as the budget allows, and wait for all: their order is that of `configs`."""
+    configs = configs[: budget.left(len(history.configs))]
+    measurer.submit(configs, purpose=purpose)
+    measured = dict(measurer.results())
+    history.add(configs, [measured[i] for i in range(len(configs))])
+    yield history
+
+
+def _nothing_valid(task: Conv2d, history: History) -> str:
+    counts = ", ".join(f"{n} {name}" for name, n in histogram(history.measurements).items())
+    example = history.measurements[0]
+    return (
+        f"{task.key}: none of the first {len(history.configs)} measurements is valid ({counts}). "
+        f"The first one's whole message:\n{example.message}\n"
+        "`chameleon-ray doctor` tells what of this machine works."
+    )
