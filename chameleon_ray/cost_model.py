@@ -95,8 +95,10 @@ class XgbCostModel:
     """Gradient-boosted trees with a squared loss (`mode_GBT` = xgb-reg, Tables 7 and 8).
 
     How many trees: a fifth of the points is held out, and boosting goes on until the loss on it
-    has not improved for `patience` rounds; then all points are fitted with the number of rounds
-    that was best. One thread, and the same points and seed give the same trees.
+    has not improved for `patience` rounds; then all points are fitted with as many rounds. The
+    last `patience` rounds stay, because more points bear more trees, and because ranking, which
+    is all that a search needs, goes on improving after the squared loss has stopped to. One
+    thread, and the same points and seed give the same trees.
     """
 
     def __init__(self, settings: CostModelSettings, *, seed: int) -> None:
@@ -121,7 +123,7 @@ class XgbCostModel:
             raise ValueError(f"cannot fit {len(features)} points to {len(fitness)} fitnesses")
         best = float(fitness.max())
         labels = fitness / best if best > 0 else fitness
-        rounds = self._best_rounds(features, labels)
+        rounds = self._rounds(features, labels)
         booster, points = self._booster_on(features, labels)
         for round_ in range(rounds):
             booster.update(points, round_)
@@ -137,10 +139,10 @@ class XgbCostModel:
             raise RuntimeError("the cost model has not been fitted yet; call fit before score")
         return XgbScore(booster=self._booster, space=space)
 
-    def _best_rounds(self, features: Features, labels: Vector) -> int:
-        """The number of rounds with the smallest loss on held-out points, at least one."""
+    def _rounds(self, features: Features, labels: Vector) -> int:
+        """The round at which the loss on held-out points has long stopped falling."""
         if len(labels) < _FEWEST:
-            return self._settings.patience
+            return min(self._settings.patience, self._settings.rounds)
         held = np.zeros(len(labels), dtype=np.bool_)
         order = np.random.default_rng([self._seed, len(labels)]).permutation(len(labels))
         held[order[: len(labels) // _HELD_OUT]] = True
@@ -154,8 +156,8 @@ class XgbCostModel:
             if loss < best_loss:
                 best_loss, best_round = loss, round_
             elif round_ - best_round >= self._settings.patience:
-                break
-        return best_round + 1
+                return round_ + 1
+        return self._settings.rounds
 
     def _booster_on(self, features: Features, labels: Vector) -> tuple[Any, Any]:
         """An untrained booster and its points."""

@@ -1,0 +1,113 @@
+"""What is particular to the XGBoost cost model; `contracts.py` has what every cost model does."""
+
+import pickle
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from chameleon_ray.cost_model import XgbCostModel, XgbScore, fitness
+from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.networks import network
+from chameleon_ray.settings import CostModelSettings
+from chameleon_ray.templates.cuda_knobs import direct_space
+
+
+def measurement(outcome=Outcome.OK, repeat_seconds=()):
+    """A measurement of no particular config."""
+    return Measurement(
+        task="t",
+        config={},
+        purpose=Purpose.SEARCH,
+        outcome=outcome,
+        repeat_seconds=repeat_seconds,
+    )
+
+
+def a_problem(n, seed=0):
+    """A space of the paper, its features of n configs, and a fitness with cliffs and failures."""
+    space = direct_space(network("vgg16")[3].task)
+    configs = space.random(n, np.random.default_rng(seed))
+    values = space.values(configs)
+    threads = values["tile_f"][:, 2] * values["tile_y"][:, 2] * values["tile_x"][:, 2]
+    gflops = 5000 / (1 + abs(np.log2(threads) - 8)) + 100 * values["tile_rc"][:, 1] ** 0.5
+    gflops[threads > 1024] = 0
+    return space, configs, gflops.astype(np.float32)
+
+
+def test_fitness_is_gflops_of_the_median_repeat():
+    """Two GFLOP in half a second are 4 GFLOP/s, whatever the outliers."""
+    measured = measurement(repeat_seconds=(0.5, 0.4, 9.0))
+    assert fitness(2 * 10**9, [measured]).tolist() == [4.0]
+
+
+def test_every_failure_is_zero_and_none_is_left_out():
+    """Each outcome but `ok` has fitness 0, in the order of the measurements."""
+    measured = [measurement(outcome) for outcome in Outcome if outcome is not Outcome.OK]
+    measured.insert(3, measurement(repeat_seconds=(1.0,)))
+    found = fitness(10**9, measured)
+    assert found.dtype == np.float32
+    assert found.tolist() == [1.0 if i == 3 else 0.0 for i in range(len(measured))]
+    assert fitness(10**9, []).shape == (0,)
+
+
+def test_stops_before_it_learns_noise_by_heart():
+    """On pure noise, held-out points end boosting long before the cap."""
+    rng = np.random.default_rng(0)
+    model = XgbCostModel(CostModelSettings(rounds=300, patience=20), seed=0)
+    points = rng.random((400, 10), dtype=np.float32)
+    model.fit(points, rng.random(400, dtype=np.float32))
+    space, *_ = a_problem(1)
+    assert model.score(space)._loaded.num_boosted_rounds() < 30
+
+
+@pytest.mark.parametrize("rounds", [1, 7])
+def test_never_exceeds_the_rounds_that_are_set(rounds):
+    """`rounds` is a cap, also with so few points that none is held out."""
+    space, configs, gflops = a_problem(200)
+    for n in (5, 200):
+        model = XgbCostModel(CostModelSettings(rounds=rounds), seed=0)
+        model.fit(space.features(configs[:n]), gflops[:n])
+        assert 1 <= model.score(space)._loaded.num_boosted_rounds() <= rounds
+
+
+def test_finds_good_configs_among_many():
+    """Of 4,000 unseen configs, the 64 best-scored are half as good again as the average."""
+    space, configs, gflops = a_problem(4500)
+    model = XgbCostModel(CostModelSettings(), seed=0)
+    model.fit(space.features(configs[:500]), gflops[:500])
+    top = np.argsort(-model.score(space)(configs[500:]))[:64]
+    assert gflops[500:][top].mean() > 0.6 * np.sort(gflops[500:])[-64:].mean()
+    assert gflops[500:][top].mean() > 1.5 * gflops[500:].mean()
+
+
+def test_one_thread_fits_and_scores_fast():
+    """1,000 points are fitted within a second, and 65,536 configs are scored within a second."""
+    space, configs, gflops = a_problem(1000)
+    many = np.resize(configs, (65_536, len(space.knobs)))
+    model = XgbCostModel(CostModelSettings(), seed=0)
+    model.fit(space.features(configs[:20]), gflops[:20])  # imports XGBoost
+    start = time.perf_counter()
+    model.fit(space.features(configs), gflops)
+    fitted = time.perf_counter()
+    model.score(space)(many)
+    assert fitted - start < 1
+    assert time.perf_counter() - fitted < 1
+
+
+def test_a_pickled_score_is_small():
+    """What travels to the rollout workers each round is trees and knobs: well below a megabyte."""
+    space, configs, gflops = a_problem(1000)
+    model = XgbCostModel(CostModelSettings(), seed=0)
+    model.fit(space.features(configs), gflops)
+    score = model.score(space)
+    assert isinstance(score, XgbScore)
+    assert len(pickle.dumps(score)) < 2**20
+
+
+def test_importing_the_module_is_cheap():
+    """XGBoost is imported by the first fit, not by the module."""
+    code = "import sys, chameleon_ray.cost_model; sys.exit('xgboost' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
