@@ -60,7 +60,12 @@ def tune(
     ] = "",
     trials: Annotated[
         int | None,
-        typer.Option(min=1, help="Most measurements per layer.", show_default="policy's"),
+        typer.Option(
+            parser=lambda text: whole(text, least=1),
+            metavar="N",
+            help="Most measurements per layer.",
+            show_default="policy's",
+        ),
     ] = None,
     time_budget: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Stop after 90s, 10m, 1.5h.")
@@ -69,7 +74,12 @@ def tune(
         Path | None,
         typer.Option(help="Run folder; one that exists is gone on with.", show_default="runs/..."),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Same seed, same random draws.")] = 0,
+    seed: Annotated[
+        int,
+        typer.Option(
+            parser=lambda text: whole(text, least=0), metavar="N", help="Of all random draws."
+        ),
+    ] = 0,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, or auto.", show_default="own Ray")
     ] = None,
@@ -153,6 +163,17 @@ def _options(
 
         print(chameleon_ray.__version__)
         raise typer.Exit
+
+
+def whole(text: str | int, *, least: int) -> int:
+    """A whole number from the command line.
+
+    Raises:
+        typer.BadParameter: Not a number, or a smaller one.
+    """
+    if not str(text).strip().isdecimal() or int(text) < least:
+        raise typer.BadParameter(f"{text!r} is not a whole number of at least {least}.")
+    return int(text)
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
