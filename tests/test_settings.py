@@ -1,0 +1,123 @@
+"""Presets as YAML gives them become settings, or an error that names file, key and remedy."""
+
+import dataclasses
+import pickle
+
+import pytest
+import yaml
+
+from chameleon_ray.errors import SettingsError, UnknownNameError
+from chameleon_ray.settings import (
+    AdaptiveSettings,
+    AnnealingSettings,
+    Env,
+    GreedySettings,
+    Policy,
+    PpoSettings,
+    RandomSettings,
+    RepeatSettings,
+    parse,
+)
+
+
+def policy(text):
+    """A policy from the text of its file."""
+    return parse(Policy, yaml.safe_load(text), where="policies/mine.yaml")
+
+
+def env(text):
+    """An env from the text of its file."""
+    return parse(Env, yaml.safe_load(text), where="envs/mine.yaml")
+
+
+def test_an_empty_file_is_all_defaults():
+    """A preset states only what differs."""
+    assert policy("") == Policy()
+    assert env("# nothing but a comment") == Env()
+
+
+def test_nested_settings_are_read():
+    """Values at any depth replace the defaults, and the others stay."""
+    found = policy("{candidates: 32, explorer: {kind: ppo, steps: 50}, cost_model: {rounds: 9}}")
+    assert found.candidates == 32
+    assert found.explorer == PpoSettings(steps=50)
+    assert found.cost_model.rounds == 9
+    assert env("repeats: {least: 5}").repeats == RepeatSettings(least=5)
+
+
+@pytest.mark.parametrize(
+    ("text", "explorer", "sampler"),
+    [
+        ("{explorer: {kind: annealing}}", AnnealingSettings(), AdaptiveSettings()),
+        ("{sampler: {kind: greedy}}", PpoSettings(), GreedySettings()),
+        (
+            "{explorer: {kind: random}, sampler: {kind: adaptive, variant: letter}}",
+            RandomSettings(),
+            AdaptiveSettings(variant="letter"),
+        ),
+    ],
+)
+def test_kind_chooses_the_part(text, explorer, sampler):
+    """The explorer and the sampler are what their `kind` says."""
+    found = policy(text)
+    assert (found.explorer, found.sampler) == (explorer, sampler)
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "words"),
+    [
+        (policy, "candidats: 3", ["policies/mine.yaml", "'candidats'", "'candidates'"]),
+        (policy, "cost_model: {depth: 3}", ["'cost_model.depth'", "cost_model.max_depth"]),
+        (policy, "explorer: {kind: ppo, step: 3}", ["'explorer.step'", "'explorer.steps'"]),
+        (policy, "sampler: {kind: greedy, epsilom: 1}", ["'sampler.epsilom'", "sampler.batch"]),
+        (env, "repeats: {most_of: 3}", ["envs/mine.yaml", "'repeats.most_of'", "repeats.most"]),
+    ],
+)
+def test_an_unknown_key_is_named_with_the_known_ones(read, text, words):
+    """A key that nobody reads is an error, not a silent default."""
+    with pytest.raises(UnknownNameError) as caught:
+        read(text)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "words"),
+    [
+        (
+            policy,
+            "candidates: 0",
+            ["policies/mine.yaml", "candidates", "greater than 0", "found 0"],
+        ),
+        (policy, "candidates: many", ["candidates", "integer", "'many'"]),
+        (policy, "cost_model: {learning_rate: -1}", ["cost_model.learning_rate", "found -1"]),
+        (policy, "explorer: {kind: ppo, waves: 7}", ["explorer", "waves (7) must divide"]),
+        (policy, "explorer: {kind: dqn}", ["explorer", "'ppo'", "'annealing'", "'random'"]),
+        (
+            policy,
+            "sampler: {kind: adaptive, threshold: 1}",
+            ["sampler.threshold", "greater than 1"],
+        ),
+        (
+            policy,
+            "sampler: {kind: greedy, epsilon: 1.5}",
+            ["sampler.epsilon", "less than or equal"],
+        ),
+        (env, "memory_bytes: 1000", ["memory_bytes", "268435456"]),
+        (env, "measurer: fpga", ["measurer", "simulated", "'fpga'"]),
+        (env, "[1, 2]", ["envs/mine.yaml", "the whole file"]),
+    ],
+)
+def test_a_bad_value_is_named_with_its_limit(read, text, words):
+    """The message names file, key, limit and what was found."""
+    with pytest.raises(SettingsError) as caught:
+        read(text)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize("kind", [Policy, Env])
+def test_settings_travel_and_cannot_be_changed(kind):
+    """Actors receive settings as they are: picklable and frozen."""
+    made = kind()
+    assert pickle.loads(pickle.dumps(made)) == made
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        made.description = "other"
