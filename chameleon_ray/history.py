@@ -19,10 +19,11 @@ from chameleon_ray.measure import KnobValues, Measurement, Purpose
 from chameleon_ray.networks import choose_layers, network
 from chameleon_ray.records import Record, read_records
 from chameleon_ray.results import LayerResult, NetworkResult
+from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.tasks import Conv2d, Layer, Target
 from chameleon_ray.templates import design_space
 
-MANIFEST = "run.json"
+_COUNTED = (Purpose.DEFAULT, Purpose.SEARCH)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,13 +131,19 @@ def _of(layer: Layer, records: Sequence[Record]) -> list[Measurement]:
 
 
 def _ended(measurements: Sequence[Measurement]) -> bool:
-    return any(m.purpose is Purpose.FINALIST for m in measurements)
+    return bool(_finalists(measurements))
+
+
+def _finalists(measurements: Sequence[Measurement]) -> list[Measurement]:
+    """Those timed after the last of the search: going on with more trials makes others of them."""
+    last = max((n for n, m in enumerate(measurements) if m.purpose in _COUNTED), default=-1)
+    return [m for m in measurements[last + 1 :] if m.purpose is Purpose.FINALIST]
 
 
 def _layer(layer: Layer, measurements: Sequence[Measurement]) -> LayerResult:
     """The state of a layer; finalists' times count for more than those of the search."""
-    counted = [m for m in measurements if m.purpose in {Purpose.DEFAULT, Purpose.SEARCH}]
-    finalists = [m for m in measurements if m.purpose is Purpose.FINALIST and m.ok]
+    counted = [m for m in measurements if m.purpose in _COUNTED]
+    finalists = [m for m in _finalists(measurements) if m.ok]
     torch = [m.seconds for m in measurements if m.purpose is Purpose.TORCH and m.ok]
     timed = finalists or [m for m in counted if m.ok]
     best = min(timed, key=lambda m: m.seconds, default=None)

@@ -16,6 +16,7 @@ from chameleon_ray.results import LayerProgress, Progress
 from chameleon_ray.text import duration, ratio, speed
 
 _LEAST_SECONDS = 5.0  # between two plain lines
+_ENDED = ("done", "stopped")
 _LATER = 0.05  # and at least this share of what has passed: a day's log stays short
 
 
@@ -85,7 +86,7 @@ def table(progress: Progress) -> RenderableType:
             f"{row.measurements}/{row.trials}",
             speed(row.layer.task.flop, row.best_seconds),
             ratio(row.default_seconds, row.best_seconds),
-            Text(row.doing, style="dim" if row.doing in {"waiting", "done"} else "cyan"),
+            Text(row.doing, style="dim" if row.doing in {"waiting", *_ENDED} else "cyan"),
         )
     return Group(rows, _bar(progress))
 
@@ -136,10 +137,10 @@ class PlainLines:
                 self._device = progress.device
                 self._write(f"on {progress.device}")
             for row in progress.layers:
-                if row.doing == "done" and row.layer.index not in self._ended:
+                if row.doing in _ENDED and row.layer.index not in self._ended:
                     self._ended.add(row.layer.index)
                     self._best[row.layer.index] = row.best_seconds or 0.0
-                    self._write(f"{_clock(progress)}: layer {_describe(row)}, done")
+                    self._write(f"{_clock(progress)}: layer {_describe(row)}, {row.doing}")
             if self._is_time(progress.elapsed_seconds):
                 self._last = progress.elapsed_seconds
                 self._write(self._between(progress))

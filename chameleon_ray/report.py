@@ -201,4 +201,4 @@ def _phases(phases: Mapping[str, float]) -> str:
     if not total:
         return ""
     shares = ", ".join(f"{p} {phases.get(p, 0.0) / total:.0%}" for p in PHASES)
-    return f" Where it went, over all processes: {shares}."
+    return f" Where it went: {shares}."
