@@ -89,10 +89,15 @@ class AnnealingSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RandomSettings:
-    """Uniform draws over the valid configs: the baseline that every search must beat."""
+    """Uniform draws over the valid configs: the baseline that every search must beat.
+
+    Attributes:
+        draws: Configs of one round. With as many as a round measures, the score has no say.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["random"] = "random"
+    draws: Count = 64
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

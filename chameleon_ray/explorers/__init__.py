@@ -7,7 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
-from chameleon_ray.settings import AnnealingSettings, Explorer as ExplorerSettings, PpoSettings
+from chameleon_ray.settings import (
+    AnnealingSettings,
+    Explorer as ExplorerSettings,
+    PpoSettings,
+    RandomSettings,
+)
 from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 
 
@@ -65,7 +70,7 @@ def make_explorer(settings: ExplorerSettings, *, seed: int) -> Explorer:
             from chameleon_ray.explorers.annealing import AnnealingExplorer
 
             return AnnealingExplorer(settings)
-        case _:
+        case RandomSettings():
             from chameleon_ray.explorers.random import RandomExplorer
 
-            return RandomExplorer()
+            return RandomExplorer(settings)

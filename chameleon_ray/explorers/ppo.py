@@ -1,0 +1,295 @@
+"""Adaptive exploration (section 3.2): RLlib's PPO, in waves of episodes."""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import ray
+import torch
+from ray.rllib.algorithms.ppo import PPO
+from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
+from ray.rllib.core.columns import Columns
+from ray.rllib.evaluation.postprocessing import Postprocessing
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.utils.metrics import (
+    ENV_RUNNER_RESULTS,
+    LEARNER_RESULTS,
+    NUM_ENV_STEPS_SAMPLED,
+    NUM_ENV_STEPS_SAMPLED_LIFETIME,
+    WEIGHTS_SEQ_NO,
+)
+
+from chameleon_ray.environment import random_starts
+from chameleon_ray.explorers import Candidates
+from chameleon_ray.explorers.rollout import Round, Share, WalkRunner
+from chameleon_ray.policy import ppo_config
+from chameleon_ray.settings import PpoSettings
+from chameleon_ray.space import Configs, DesignSpace, Score
+
+_STORE_BYTES = 200 * 2**20
+_BEST_SHARE = 4  # one walk in so many starts at a best measured config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundReport:
+    """What a round did.
+
+    Attributes:
+        steps: Steps walked.
+        wave_scores: The mean predicted fitness of the steps of each wave.
+        steps_by_worker: Steps that each env runner walked; 0 is the layer's own process.
+    """
+
+    steps: int
+    wave_scores: tuple[float, ...]
+    steps_by_worker: dict[int, int]
+
+
+class ExplorationAlgorithm(PPO):
+    """RLlib's PPO whose training iteration is a round: waves of walks, an update after each."""
+
+    _round: Round | ray.ObjectRef
+    _waves: int
+    _settings: PpoSettings
+    _rng: np.random.Generator
+    shares: list[list[Share]]
+
+    def begin(self, round_: Round, settings: PpoSettings, rng: np.random.Generator) -> None:
+        """State what the next `train()` walks and learns.
+
+        Args:
+            round_: Score, starts and seeds.
+            settings: How minibatches are drawn.
+            rng: Draws the minibatches.
+        """
+        self._waves = len(round_.starts)
+        self._round = ray.put(round_) if settings.workers else round_
+        self._settings, self._rng, self.shares = settings, rng, []
+
+    def training_step(self) -> None:
+        """One round."""
+        for wave in range(self._waves):
+            shares = self._walk(wave)
+            self.shares.append(shares)
+            steps = sum(len(share.rewards) for share in shares)
+            self.metrics.log_value(
+                (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED), steps, reduce="sum"
+            )
+            self.metrics.log_value(
+                (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), steps, reduce="lifetime_sum"
+            )
+            rows, size = minibatch_rows(self._settings, steps, self._rng)
+            results = self.learner_group.update(
+                batch=training_batch(shares, rows), minibatch_size=size, num_epochs=1
+            )
+            self.metrics.aggregate(results, key=LEARNER_RESULTS)
+
+    def _walk(self, wave: int) -> list[Share]:
+        """Walk a wave on every env runner, and what a lost one leaves undone in this process."""
+        group, workers = self.env_runner_group, self._settings.workers
+        state = self.learner_group.get_state(
+            components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
+        )[COMPONENT_LEARNER]
+        order = _Order(round_=self._round, state=state, wave=wave, shares=max(1, workers))
+        found: list[Share] = group.foreach_env_runner(order, local_env_runner=False)
+        shares = {share.worker - 1: share for share in found}
+        for undone in set(range(order.shares)) - set(shares):
+            shares[undone] = order(group.local_env_runner, undone)
+        return [shares[index] for index in range(order.shares)]
+
+    def _setup_logdir(self) -> None:
+        """Nothing is logged, so no folder is made in ~/ray_results."""
+        self._logdir = tempfile.gettempdir()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Order:
+    """What an env runner is asked to do for a wave; it runs in that runner's process.
+
+    It carries all that is needed, so that a restarted runner has no old score and no old weights.
+    """
+
+    round_: Round | ray.ObjectRef
+    state: dict[str, Any]
+    wave: int
+    shares: int
+
+    def __call__(self, runner: WalkRunner, share: int | None = None) -> Share:
+        """Walk a share of the wave's episodes: by default the one of this runner's index."""
+        known = runner.fetch(self.round_)
+        runner.set_state({key: self.state[key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)})
+        mine = slice(runner.worker_index - 1 if share is None else share, None, self.shares)
+        runner.assign(known.score, known.starts[self.wave, mine], known.seeds[self.wave, mine])
+        return runner.sample()
+
+
+def minibatch_rows(
+    settings: PpoSettings, steps: int, rng: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], int]:
+    """Which rows of a wave the learner sees, minibatch after minibatch, for all epochs.
+
+    `sweep` shuffles the wave for each epoch and cuts it into minibatches of equal size, at most
+    `minibatch`, dropping a remainder smaller than their number. `draw` takes one minibatch per
+    epoch, with replacement.
+
+    Returns:
+        Row numbers `(epochs * minibatches * size,)`, and the size.
+    """
+    if settings.batch == "draw":
+        return rng.integers(0, steps, settings.epochs * settings.minibatch), settings.minibatch
+    pieces = -(-steps // settings.minibatch)
+    size = steps // pieces
+    epochs = [rng.permutation(steps)[: pieces * size] for _ in range(settings.epochs)]
+    return np.concatenate(epochs), size
+
+
+def training_batch(shares: list[Share], rows: npt.NDArray[np.int64]) -> MultiAgentBatch:
+    """The rows of a wave as RLlib's learner takes them; advantages are normalised over the wave."""
+    advantages = np.concatenate([share.advantages for share in shares])
+    advantages = (advantages - advantages.mean()) / max(float(advantages.std()), 1e-4)
+    columns = {
+        Columns.OBS: np.concatenate([share.observations for share in shares])[rows],
+        Columns.ACTIONS: np.concatenate([share.actions for share in shares])[rows],
+        Columns.ACTION_LOGP: np.concatenate([share.logp for share in shares])[rows],
+        Postprocessing.ADVANTAGES: advantages[rows],
+        Postprocessing.VALUE_TARGETS: np.concatenate([share.targets for share in shares])[rows],
+    }
+    return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(rows))
+
+
+class PpoExplorer:
+    """Adaptive exploration with an agent that is kept from round to round (section 3.2).
+
+    RLlib needs Ray even without worker processes: where none runs, a small local one is started.
+
+    Args:
+        settings: Tables 7 and 9.
+        seed: Of the agent's first weights.
+
+    Attributes:
+        report: What the last round did, or None before the first.
+    """
+
+    def __init__(self, settings: PpoSettings, *, seed: int) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._algorithm: ExplorationAlgorithm | None = None
+        self._space_name = ""
+        self.report: RoundReport | None = None
+
+    def explore(
+        self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
+    ) -> Candidates:
+        """One round: as many waves of episodes as the settings say, an update after each.
+
+        Args:
+            space: The task's space; the same in every call.
+            score: Predicted fitness of a batch.
+            starts: The best measured configs `(m, knobs)`, the best first.
+            rng: The only source of randomness.
+
+        Raises:
+            SettingsError: No valid config was found.
+            ValueError: Another space than before.
+        """
+        algorithm = self._algorithm or self._build(space)
+        if space.name != self._space_name:
+            raise ValueError(f"This explorer walks {self._space_name}, not {space.name}.")
+        begin = self._episodes(space, score, starts, rng)
+        with _one_torch_thread():
+            algorithm.begin(begin, self._settings, rng)
+            algorithm.train()
+        self.report = _report(algorithm.shares)
+        shares = [share for wave in algorithm.shares for share in wave]
+        return Candidates.ranked(
+            space,
+            np.concatenate([share.configs for share in shares]),
+            np.concatenate([share.scores for share in shares]),
+        )
+
+    def close(self) -> None:
+        """Free the agent and the worker processes."""
+        if self._algorithm is not None:
+            self._algorithm.stop()
+            self._algorithm = None
+
+    def _build(self, space: DesignSpace) -> ExplorationAlgorithm:
+        config = ppo_config(
+            self._settings,
+            space=space,
+            seed=self._seed,
+            algorithm=ExplorationAlgorithm,
+            env_runner=WalkRunner,
+        )
+        with _quiet_ray():
+            _ensure_ray(cpus=1 + self._settings.workers)
+            self._algorithm = config.build_algo()
+        self._space_name = space.name
+        return self._algorithm
+
+    def _episodes(
+        self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
+    ) -> Round:
+        """The episodes of a round: best starts are dealt out evenly among the waves."""
+        episodes, waves = self._settings.episodes, self._settings.waves
+        wanted = episodes // _BEST_SHARE if self._settings.starts == "best" else 0
+        best = np.asarray(starts, dtype=np.int32).reshape(-1, len(space.knobs))[:wanted]
+        others = random_starts(space, episodes - len(best), rng)
+        dealt = np.concatenate([best, others]).reshape(episodes // waves, waves, -1)
+        seeds = rng.integers(0, 2**63, size=(waves, episodes // waves))
+        return Round(score=score, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds)
+
+
+def _ensure_ray(*, cpus: int) -> None:
+    """Start a local Ray if this process has none; a cluster is never joined by accident."""
+    if not ray.is_initialized():
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            include_dashboard=False,
+            object_store_memory=_STORE_BYTES,
+            logging_level=logging.ERROR,
+            log_to_driver=False,
+        )
+
+
+@contextmanager
+def _quiet_ray() -> Iterator[None]:
+    """Hush RLlib's remarks on its own deprecated code."""
+    loggers = [logging.getLogger(name) for name in ("ray", "ray.rllib")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """More threads are slower on networks this small, and add up in another order."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _report(waves: list[list[Share]]) -> RoundReport:
+    by_worker: dict[int, int] = {}
+    for share in (share for wave in waves for share in wave):
+        by_worker[share.worker] = by_worker.get(share.worker, 0) + len(share.rewards)
+    means = [float(np.concatenate([s.rewards for s in wave]).mean()) for wave in waves]
+    return RoundReport(
+        steps=sum(by_worker.values()), wave_scores=tuple(means), steps_by_worker=by_worker
+    )
