@@ -87,7 +87,7 @@ def to_json(history: History) -> dict[str, object]:
 def print_report(history: History, console: Console) -> None:
     """The table of a run, and how far it is."""
     report.print_table(history.result, console)
-    lines = [report.failures(history.result)]
+    lines = [report.default_wins(history.result), report.failures(history.result)]
     layers = len(history.result.layers)
     if history.result.finished:
         lines.append("The run is finished.")

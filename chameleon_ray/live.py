@@ -108,7 +108,7 @@ def _counts(progress: Progress) -> tuple[int, int]:
 
 def _clock(progress: Progress) -> str:
     left = progress.seconds_left
-    tail = f", about {duration(left)} left" if left is not None else ""
+    tail = f", about {duration(left)} left" if left is not None and left >= 1 else ""
     return f"{duration(progress.elapsed_seconds)}{tail}"
 
 

@@ -154,11 +154,7 @@ def _network_seconds(result: NetworkResult, name: str) -> float | None:
 
 def _summary(result: NetworkResult) -> list[str]:
     """What the table does not say, a line each."""
-    lines = []
-    won = sum(row.default_won for row in result.layers)
-    note = " (marked *)" if won else ""
-    lines.append(f"The default configuration won on {won} of {len(result.layers)} layers{note}.")
-    lines += [failures(result), _time_spent(result)]
+    lines = [default_wins(result), failures(result), _time_spent(result)]
     lines += [
         f"Layer {row.layer.index} ({row.layer.name}) was stopped: {row.message}"
         for row in result.layers
@@ -173,6 +169,13 @@ def _summary(result: NetworkResult) -> list[str]:
             f"Every measurement is in {result.run}; see it again: chameleon-ray show {result.run}"
         )
     return lines
+
+
+def default_wins(result: NetworkResult) -> str:
+    """On how many layers nothing better than the default was found: one line."""
+    won = sum(row.default_won for row in result.layers)
+    note = " (marked *)" if won else ""
+    return f"The default configuration won on {won} of {len(result.layers)} layers{note}."
 
 
 def failures(result: NetworkResult) -> str:
