@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -11,15 +11,20 @@ import numpy.typing as npt
 from chameleon_ray.settings import AdaptiveSettings, GreedySettings, Policy
 from chameleon_ray.space import BoolArray, Configs, DesignSpace
 
-if TYPE_CHECKING:
-    from chameleon_ray.explorers import Candidates
-
 Points = npt.NDArray[np.floating] | npt.NDArray[np.integer]
 Labels = npt.NDArray[np.intp]
 Clusters = tuple[Points, Labels, float]  # centroids, cluster of each point, loss
 
 _TRIES = 256  # synthetic configs drawn before falling back to candidates
 _ITERATIONS = 100  # most passes of the authors' k-means
+
+
+class Ranking(Protocol):
+    """What a sampler needs of `explorers.Candidates`: their order, not their scores."""
+
+    @property
+    def configs(self) -> Configs:
+        """Distinct configs `(n, knobs)`, the best-scored first."""
 
 
 class Sampler(Protocol):
@@ -31,7 +36,7 @@ class Sampler(Protocol):
     def choose(
         self,
         space: DesignSpace,
-        candidates: Candidates,
+        candidates: Ranking,
         visited: Configs,
         failed: BoolArray,
         rng: np.random.Generator,
@@ -75,7 +80,7 @@ class AdaptiveSampler:
     def choose(
         self,
         space: DesignSpace,
-        candidates: Candidates,
+        candidates: Ranking,
         visited: Configs,
         failed: BoolArray,
         rng: np.random.Generator,
@@ -156,7 +161,7 @@ class GreedySampler:
     def choose(
         self,
         space: DesignSpace,
-        candidates: Candidates,
+        candidates: Ranking,
         visited: Configs,
         failed: BoolArray,  # noqa: ARG002 - part of the protocol; greedy looks at scores alone
         rng: np.random.Generator,

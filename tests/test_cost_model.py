@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from contracts import TestCostModel  # noqa: F401 - collected here
 
 from chameleon_ray.cost_model import XgbCostModel, XgbScore, fitness
 from chameleon_ray.measure import Measurement, Outcome, Purpose

@@ -6,6 +6,7 @@ import time
 
 import numpy as np
 import pytest
+from contracts import TestSampler  # noqa: F401 - collected here
 
 from chameleon_ray.explorers import Candidates
 from chameleon_ray.sampling import (
