@@ -1,11 +1,25 @@
 """Presets: where they are found, and what is said about a file that cannot be used."""
 
+import dataclasses
+import re
+from pathlib import Path
+
 import pytest
 import yaml
 
 from chameleon_ray import presets
 from chameleon_ray.errors import SettingsError, UnknownNameError
-from chameleon_ray.settings import AnnealingSettings, Policy, PpoSettings, RandomSettings
+from chameleon_ray.settings import (
+    AdaptiveSettings,
+    AnnealingSettings,
+    CostModelSettings,
+    Env,
+    GreedySettings,
+    Policy,
+    PpoSettings,
+    RandomSettings,
+    RepeatSettings,
+)
 
 
 @pytest.fixture
@@ -132,3 +146,17 @@ def test_cluster_file_ends_no_ray():
     cluster = presets.read(presets.find("clusters", "local"))
     assert cluster["provider"]["type"] == "local"
     assert "ray stop" not in yaml.safe_dump(cluster)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *[Policy, PpoSettings, AnnealingSettings, RandomSettings, AdaptiveSettings],
+        *[GreedySettings, CostModelSettings, Env, RepeatSettings],
+    ],
+)
+def test_every_key_is_documented(kind):
+    """docs/presets.md tells what each key does."""
+    page = (Path(__file__).parent.parent / "docs" / "presets.md").read_text()
+    keys = [field.name for field in dataclasses.fields(kind)]
+    assert [key for key in keys if not re.search(rf"`(\w+\.)?{key}\b", page)] == []
