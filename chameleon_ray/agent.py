@@ -10,10 +10,8 @@ import numpy.typing as npt
 import torch
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.distribution.torch.torch_distribution import (
-    TorchDeterministic,
-    TorchDistribution,
-)
+from ray.rllib.core.distribution.distribution import Distribution
+from ray.rllib.core.distribution.torch.torch_distribution import TorchDeterministic
 from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
@@ -27,16 +25,36 @@ Weights = dict[str, FloatArray]
 _ADAM_EPSILON = 1e-5  # as in the authors' code
 
 
-class Directions(TorchDistribution):
-    """One direction for each knob: `(batch, knobs)` independent choices among three."""
+class Directions(Distribution):
+    """One direction for each knob: `(batch, knobs)` independent choices among three.
+
+    Logits stand direction by direction: first every knob's decrement, then every stay, then every
+    increment. Kept as `(3, batch, knobs)`, their softmax is four times as fast as with the
+    directions last.
+    """
+
+    def __init__(self, log_probabilities: Tensor) -> None:
+        super().__init__()
+        self.log_probabilities = log_probabilities
 
     @classmethod
     def from_logits(cls, logits: Tensor, **_unused: Any) -> Directions:
         """The distribution that logits `(batch, 3 * knobs)` describe."""
-        return cls(logits.reshape(len(logits), -1, DIRECTIONS))
+        apart = logits.reshape(len(logits), DIRECTIONS, -1).movedim(1, 0).contiguous()
+        return cls(torch.log_softmax(apart, dim=0))
 
-    def _get_torch_distribution(self, logits: Tensor) -> torch.distributions.Distribution:
-        return torch.distributions.Categorical(logits=logits, validate_args=False)
+    def sample(self, **_unused: Any) -> Tensor:
+        """Directions `(batch, knobs)`, by torch's global generator: for RLlib's own env runner."""
+        race = torch.empty_like(self.log_probabilities).exponential_()
+        return (self.log_probabilities - race.log()).argmax(0)
+
+    def rsample(self, **_unused: Any) -> Tensor:
+        """Not to be had: directions are discrete.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError("Directions are discrete: there is no gradient through a draw.")
 
     def logp(self, value: Tensor, **_unused: Any) -> Tensor:
         """The log probability of whole actions `(batch, knobs)`, `(batch,)`."""
@@ -44,17 +62,17 @@ class Directions(TorchDistribution):
 
     def logp_per_knob(self, value: Tensor) -> Tensor:
         """The log probability of each knob's direction, `(batch, knobs)`."""
-        picked: Tensor = self._dist.logits.gather(-1, value.long().unsqueeze(-1))
-        return picked.squeeze(-1)
+        return self.log_probabilities.gather(0, value.long().unsqueeze(0)).squeeze(0)
 
     def entropy(self) -> Tensor:
         """The entropy summed over the knobs, `(batch,)`."""
-        total: Tensor = self._dist.entropy().sum(-1)
-        return total
+        table = self.log_probabilities
+        return -(table.exp() * table).sum(dim=(0, 2))
 
     def kl(self, other: Directions, **_unused: Any) -> Tensor:
         """The divergence from `other` summed over the knobs, `(batch,)`."""
-        return torch.distributions.kl_divergence(self._dist, other._dist).sum(-1)
+        table = self.log_probabilities
+        return (table.exp() * (table - other.log_probabilities)).sum(dim=(0, 2))
 
     @staticmethod
     def required_input_dim(space: Any, **_unused: Any) -> int:
@@ -63,7 +81,7 @@ class Directions(TorchDistribution):
 
     def to_deterministic(self) -> TorchDeterministic:
         """The most probable directions."""
-        return TorchDeterministic(loc=self._dist.logits.argmax(-1))
+        return TorchDeterministic(loc=self.log_probabilities.argmax(0))
 
 
 class Agent(TorchRLModule, ValueFunctionAPI):
@@ -82,8 +100,8 @@ class Agent(TorchRLModule, ValueFunctionAPI):
         self.shared = nn.Linear(knobs, hidden)
         self.actor = nn.Linear(hidden, hidden)
         self.heads = nn.Linear(hidden, knobs * DIRECTIONS)
-        self.head_weights = nn.Parameter(torch.empty(knobs, DIRECTIONS, DIRECTIONS))
-        self.head_bias = nn.Parameter(torch.empty(knobs, DIRECTIONS))
+        self.head_weights = nn.Parameter(torch.empty(DIRECTIONS, DIRECTIONS, knobs))
+        self.head_bias = nn.Parameter(torch.empty(DIRECTIONS * knobs))
         self.critic_1 = nn.Linear(hidden, hidden)
         self.critic_2 = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, 1)
@@ -95,9 +113,16 @@ class Agent(TorchRLModule, ValueFunctionAPI):
             if "bias" in name:
                 nn.init.zeros_(parameter)
                 continue
-            fan_out, fan_in = parameter.shape[-2:]
-            bound = (6 / (fan_in + (DIRECTIONS if name == "heads.weight" else fan_out))) ** 0.5
+            fan_out, fan_in = parameter.shape[:2]
+            if name == "heads.weight":
+                fan_out = DIRECTIONS
+            bound = (6 / (fan_in + fan_out)) ** 0.5
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
+
+    def head_matrix(self) -> Tensor:
+        """Every knob's second layer as one matrix `(3 * knobs, 3 * knobs)`, mostly zeros."""
+        blocks = torch.diag_embed(self.head_weights).transpose(1, 2)
+        return blocks.reshape(self.heads.out_features, self.heads.out_features)
 
     def get_exploration_action_dist_cls(self) -> type[Directions]:
         """What `_forward`'s logits describe."""
@@ -109,14 +134,13 @@ class Agent(TorchRLModule, ValueFunctionAPI):
     def _forward(self, batch: dict[str, Tensor], **_unused: Any) -> dict[str, Tensor]:
         trunk = torch.tanh(self.shared(batch[Columns.OBS]))
         inner = torch.tanh(self.heads(torch.tanh(self.actor(trunk))))
-        inner = inner.reshape(len(inner), -1, DIRECTIONS)
-        outer = torch.einsum("bki,kij->bkj", inner, self.head_weights) + self.head_bias
-        logits = torch.tanh(outer) / self.temperature
-        return {Columns.ACTION_DIST_INPUTS: logits.flatten(1), Columns.EMBEDDINGS: trunk}
+        outer = torch.tanh(torch.addmm(self.head_bias, inner, self.head_matrix()))
+        return {
+            Columns.ACTION_DIST_INPUTS: outer / self.temperature,
+            Columns.EMBEDDINGS: trunk,
+        }
 
-    def compute_values(
-        self, batch: dict[str, Tensor], embeddings: Tensor | None = None
-    ) -> Tensor:
+    def compute_values(self, batch: dict[str, Tensor], embeddings: Tensor | None = None) -> Tensor:
         """Expected discounted fitness to come, `(batch,)`."""
         trunk = torch.tanh(self.shared(batch[Columns.OBS])) if embeddings is None else embeddings
         deep = torch.tanh(self.critic_2(torch.tanh(self.critic_1(trunk))))
@@ -129,8 +153,8 @@ class NumpyAgent:
     """The agent's forward passes in numpy: ten times less overhead on a handful of walkers.
 
     Attributes:
-        weights: The state of an `Agent`, transposed for `rows @ weights`; the heads' second
-            layer stands as one block-diagonal matrix.
+        weights: Those of an `Agent`, transposed for `rows @ weights`; the heads' second layers
+            stand as one matrix.
         temperature: As in `Agent`.
     """
 
@@ -141,17 +165,9 @@ class NumpyAgent:
     def of(cls, agent: Agent) -> NumpyAgent:
         """The present weights of an agent; later updates of the agent do not show."""
         weights = {
-            name: tensor.detach().cpu().numpy().T.copy()
-            for name, tensor in agent.named_parameters()
+            name: tensor.detach().numpy().T.copy() for name, tensor in agent.named_parameters()
         }
-        blocks = agent.head_weights.detach().cpu().numpy()
-        size = len(blocks) * DIRECTIONS
-        square = np.zeros((size, size), dtype=np.float32)
-        for knob, block in enumerate(blocks):
-            part = slice(knob * DIRECTIONS, (knob + 1) * DIRECTIONS)
-            square[part, part] = block
-        weights["head_weights"] = square
-        weights["head_bias"] = agent.head_bias.detach().cpu().numpy().reshape(-1)
+        weights["head_weights"] = agent.head_matrix().detach().numpy()
         return cls(weights, float(agent.temperature))
 
     def logits(self, observations: FloatArray, out: FloatArray | None = None) -> FloatArray:
@@ -192,7 +208,7 @@ class AgentLearner(PPOTorchLearner):
         parameters = self.get_parameters(self._module[module_id])
         self.register_optimizer(
             module_id=module_id,
-            optimizer=torch.optim.Adam(parameters, eps=_ADAM_EPSILON),
+            optimizer=torch.optim.Adam(parameters, eps=_ADAM_EPSILON, fused=True),
             params=parameters,
             lr_or_lr_schedule=config.lr,
         )
@@ -212,8 +228,10 @@ class AgentLearner(PPOTorchLearner):
         clipped = ratio.clamp(1 - config.clip_param, 1 + config.clip_param)
         advantages = batch[Postprocessing.ADVANTAGES].unsqueeze(-1)
         gain = torch.min(advantages * ratio, advantages * clipped).sum(-1).mean()
-        values = self.module[module_id].unwrapped().compute_values(
-            batch, embeddings=fwd_out[Columns.EMBEDDINGS]
+        values = (
+            self.module[module_id]
+            .unwrapped()
+            .compute_values(batch, embeddings=fwd_out[Columns.EMBEDDINGS])
         )
         value_loss = (values - batch[Postprocessing.VALUE_TARGETS]).square().mean()
         entropy = directions.entropy().mean()
@@ -222,7 +240,5 @@ class AgentLearner(PPOTorchLearner):
             key=module_id,
             window=1,
         )
-        loss: Tensor = (
-            config.vf_loss_coeff * value_loss - gain - config.entropy_coeff * entropy
-        )
+        loss: Tensor = config.vf_loss_coeff * value_loss - gain - config.entropy_coeff * entropy
         return loss

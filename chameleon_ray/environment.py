@@ -79,7 +79,7 @@ class Moves:
             landing = np.where(stays, configs, (luck * self.space.sizes).astype(np.int32))
             target = np.where(self._jumping, landing, target)
             held = np.where(self._jumping, stays, held)
-        stopped = np.count_nonzero(held, axis=1) >= self._enough
+        stopped = held.sum(axis=1) >= self._enough
         return self.space.move(configs, target - configs), stopped
 
 
@@ -164,9 +164,7 @@ class ConfigSpaceVectorEnv(VectorEnv):
         self._over[:] = False
         return self.moves.observe(self.configs), {}
 
-    def step(
-        self, actions: Actions
-    ) -> tuple[Observations, Vector, BoolArray, BoolArray, Info]:
+    def step(self, actions: Actions) -> tuple[Observations, Vector, BoolArray, BoolArray, Info]:
         """Move every walker once; walkers whose episode was over start anew instead.
 
         Returns:

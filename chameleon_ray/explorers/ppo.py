@@ -79,9 +79,7 @@ class ExplorationAlgorithm(PPO):
             shares = self._walk(wave)
             self.shares.append(shares)
             steps = sum(len(share.rewards) for share in shares)
-            self.metrics.log_value(
-                (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED), steps, reduce="sum"
-            )
+            self.metrics.log_value((ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED), steps, reduce="sum")
             self.metrics.log_value(
                 (ENV_RUNNER_RESULTS, NUM_ENV_STEPS_SAMPLED_LIFETIME), steps, reduce="lifetime_sum"
             )

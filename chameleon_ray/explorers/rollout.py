@@ -190,7 +190,7 @@ def walk(agent: NumpyAgent, moves: Moves, starts: Configs, luck: Luck) -> Walked
         here = configs[step]
         agent.logits(moves.observe(here), out=logits[step])
         noisy = logits[step] + luck.gumbel[:, step]
-        chosen = noisy.reshape(episodes, knobs, DIRECTIONS).argmax(axis=2)
+        chosen = noisy.reshape(episodes, DIRECTIONS, knobs).argmax(axis=1)
         jumps = None if luck.jumps is None else luck.jumps[:, step]
         configs[step + 1], stopped = moves.step(here, chosen, jumps)
         actions[step], alive[step] = chosen, going
@@ -252,11 +252,10 @@ def log_probabilities(logits: FloatArray, actions: npt.NDArray[np.int8]) -> Floa
         logits: `(rows, 3 * knobs)`.
         actions: `(rows, knobs)`.
     """
-    table = logits.reshape(*actions.shape, DIRECTIONS)
-    table = table - table.max(axis=2, keepdims=True)
-    total = np.log(np.exp(table).sum(axis=2))
-    picked = np.take_along_axis(table, actions[:, :, None].astype(np.intp), axis=2)
-    logp: FloatArray = picked[:, :, 0] - total
+    table = logits.reshape(len(actions), DIRECTIONS, -1)
+    total = np.logaddexp(np.logaddexp(table[:, 0], table[:, 1]), table[:, 2])
+    picked = np.take_along_axis(table, actions[:, None].astype(np.intp), axis=1)
+    logp: FloatArray = picked[:, 0] - total
     return logp
 
 
