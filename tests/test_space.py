@@ -69,6 +69,7 @@ def is_prime(number):
 
 
 @given(st.integers(1, 400), st.integers(1, 4))
+@settings(deadline=None)
 def test_split_lists_every_factorisation_once(extent, parts):
     """The choices of a split are all ordered factorisations, each once."""
     choices = split("tile", extent, parts).choices
@@ -82,6 +83,7 @@ def test_split_lists_every_factorisation_once(extent, parts):
 
 
 @given(st.integers(2, 3000), st.integers(2, 4))
+@settings(deadline=None)
 def test_neighbouring_splits_differ_by_one_prime_factor(extent, parts):
     """A step of one along a split moves exactly one prime factor from one part to another."""
     for left, right in itertools.pairwise(split("tile", extent, parts).choices):
@@ -99,6 +101,7 @@ def test_split_begins_with_everything_in_the_innermost_part_or_the_outermost():
 
 
 @given(batches())
+@settings(deadline=None)
 def test_encode_agrees_with_tuples(case):
     """Two configs have one code exactly if they are equal, in spaces of any size."""
     space, batch = case
@@ -110,6 +113,7 @@ def test_encode_agrees_with_tuples(case):
 
 
 @given(batches())
+@settings(deadline=None)
 def test_distinct_agrees_with_a_dict(case):
     """Each config once, in the order of first appearance."""
     space, batch = case
@@ -117,6 +121,7 @@ def test_distinct_agrees_with_a_dict(case):
 
 
 @given(batches(), st.data())
+@settings(deadline=None)
 def test_contains_agrees_with_a_set(case, data):
     """Membership is that of Python's sets, in spaces of any size."""
     space, batch = case
@@ -139,6 +144,7 @@ def test_a_huge_space_does_not_overflow():
 
 
 @given(batches(), st.data())
+@settings(deadline=None)
 def test_moves_stay_inside_and_allowed(case, data):
     """No step leaves the space or enters a forbidden config; an allowed step is taken."""
     plain, batch = case
@@ -156,6 +162,7 @@ def test_moves_stay_inside_and_allowed(case, data):
 
 
 @given(batches())
+@settings(deadline=None)
 def test_describe_and_config_are_inverse(case):
     """Knob values name a config, and lead back to it."""
     space, batch = case
@@ -222,6 +229,7 @@ def test_random_gives_up_where_nothing_is_valid():
 
 
 @given(batches())
+@settings(deadline=None)
 def test_neighbours_are_one_step_along_one_knob(case):
     """Neighbours differ by one in one knob, are allowed and distinct, and none is left out."""
     plain, batch = case

@@ -3,7 +3,7 @@
 import pickle
 
 import pytest
-from hypothesis import assume, given, strategies as st
+from hypothesis import assume, given, settings, strategies as st
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.tasks import Conv2d, Layer
@@ -37,6 +37,7 @@ def conv(**changes):
 
 
 @given(convolutions())
+@settings(deadline=None)
 def test_a_key_names_one_task(task):
     """The key leads back to the task, and is one word that a file name can hold."""
     assert Conv2d.from_key(task.key) == task
@@ -44,6 +45,7 @@ def test_a_key_names_one_task(task):
 
 
 @given(convolutions())
+@settings(deadline=None)
 def test_output_size_is_where_the_filter_fits(task):
     """Rows and columns of the output: the places at which the filter fits, counted one by one."""
     padded = task.height + 2 * task.padding, task.width + 2 * task.padding
