@@ -109,6 +109,8 @@ def tune(
         print(f"Stopped; the same command with --run {folder} goes on from here.", file=sys.stderr)
         raise typer.Exit(130) from None
     _print_result(result, as_json=as_json)
+    if all(layer.message for layer in result.layers):  # each was stopped: nothing was tuned
+        raise typer.Exit(2)
 
 
 @app.command("layers")

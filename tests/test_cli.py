@@ -70,6 +70,22 @@ def stub_result(layer):
     )
 
 
+def stopped_result(layer):
+    """A layer of which nothing worked."""
+    return LayerResult(
+        layer=layer,
+        space_size=100,
+        measurements=4,
+        outcomes={"crashed": 4},
+        default_seconds=None,
+        best_seconds=None,
+        torch_seconds=None,
+        default_won=False,
+        best_config={},
+        message="nothing valid",
+    )
+
+
 @pytest.fixture
 def tuner(tmp_path, monkeypatch):
     """The stub in place of the tuner; the user stands in an empty folder."""
@@ -146,6 +162,14 @@ def test_ctrl_c(tuner, call, tmp_path):
     assert code == 130
     assert not out
     assert f"--run {tmp_path / 'run'} goes on" in err.splitlines()[-1]
+
+
+def test_nothing_tuned_is_no_success(tuner, call, monkeypatch):
+    """If every layer was stopped, the table says why and the exit code is 2."""
+    monkeypatch.setitem(globals(), "stub_result", stopped_result)
+    code, out, _ = call("tune", "resnet18", "--layers", "4")
+    assert code == 2
+    assert "was stopped: nothing valid" in out
 
 
 @pytest.mark.parametrize("error", [RunFolderError("runs/a: in use"), NothingValidError("nothing")])
