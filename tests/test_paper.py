@@ -8,6 +8,7 @@ import pytest
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.explorers import Candidates
 from chameleon_ray.networks import NETWORKS, network
+from chameleon_ray.presets import load_policy
 from chameleon_ray.sampling import AdaptiveSampler, synthesise
 from chameleon_ray.settings import (
     AdaptiveSettings,
@@ -141,6 +142,22 @@ def test_table_9_is_the_default_of_ppo():
     assert ppo.clip == 0.3
     assert ppo.value_coefficient == 1.0
     assert ppo.entropy_coefficient == 0.1
+
+
+def test_the_presets_of_the_paper_are_tables_7_8_and_9():
+    """Tables 7 to 9: the shipped policies named after the paper and AutoTVM hold their numbers."""
+    _, paper = load_policy("chameleon_paper")
+    assert (paper.candidates, paper.measurements, paper.cost_model.mode) == (64, 1000, "xgb-reg")
+    assert (paper.explorer.episodes, paper.explorer.steps) == (128, 500)
+    assert (paper.sampler.kind, paper.sampler.threshold) == ("adaptive", 2.5)
+    table_9 = ("learning_rate", "discount", "gae", "epochs", "clip")
+    table_9 += ("value_coefficient", "entropy_coefficient")
+    defaults = PpoSettings()
+    assert [getattr(paper.explorer, n) for n in table_9] == [getattr(defaults, n) for n in table_9]
+    _, autotvm = load_policy("autotvm")
+    assert (autotvm.candidates, autotvm.sampler.batch, autotvm.measurements) == (64, 64, 1000)
+    assert autotvm.cost_model.mode == "xgb-reg"
+    assert (autotvm.explorer.chains, autotvm.explorer.steps) == (128, 500)
 
 
 def plain_space(*sizes):
