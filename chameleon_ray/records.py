@@ -65,13 +65,20 @@ class Record:
 
 
 def read_records(folder: Path) -> tuple[list[Record], list[str]]:
-    """All records in a journal's folder, by job, and the names of damaged parts.
+    """All records in a journal's folder, by job, and the names of all damaged parts.
 
-    Changes nothing, and may be called while a run is going on.
+    Changes nothing, and may be called while a run is going on. Parts that a journal has set aside
+    before are among the damaged ones.
 
     Raises:
         RunFolderError: A newer version wrote the records, or they cannot be read.
     """
+    records, damaged = _read_now(folder)
+    return records, sorted([*damaged, *_aside(folder)])
+
+
+def _read_now(folder: Path) -> tuple[list[Record], list[str]]:
+    """The records of all parts, and the names of those that turn out to be damaged."""
     for _ in range(10):
         try:
             return _read(_parts(folder))
@@ -99,7 +106,7 @@ class Journal:
     @property
     def damaged(self) -> list[str]:
         """The names of damaged parts that reading has set aside, in this run or before."""
-        return sorted(path.name for path in self._folder.glob("*.damaged"))
+        return _aside(self._folder)
 
     def append(self, measurements: Sequence[Measurement]) -> list[Record]:
         """Write measurements as one part; when this returns, they are on disk.
@@ -129,7 +136,7 @@ class Journal:
         Raises:
             RunFolderError: A newer version wrote the records, or they cannot be read.
         """
-        records, damaged = read_records(self._folder)
+        records, damaged = _read_now(self._folder)
         try:
             self._set_aside(damaged)
         except OSError as error:
@@ -180,6 +187,10 @@ class Journal:
     def _set_aside(self, damaged: Sequence[str]) -> None:
         for name in damaged:
             (self._folder / name).rename(self._folder / f"{name}.damaged")
+
+
+def _aside(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.glob("records-*.damaged"))
 
 
 def _parts(folder: Path) -> list[Path]:

@@ -285,6 +285,7 @@ def test_a_damaged_part_is_set_aside_and_named(tmp_path, damage):
     assert journal.damaged == [f"{victim.name}.damaged"]
     assert not victim.exists()
     assert [record.job for record in journal.records()] == [1, 2, 5, 6]
+    assert read_records(tmp_path)[1] == journal.damaged
     assert Journal(tmp_path, PROVENANCE).damaged == journal.damaged
 
 
