@@ -139,7 +139,7 @@ class LayerTrainable(tune.Trainable):  # type: ignore[misc]  # Ray is untyped he
 
     def _finalists(self) -> LayerResult:
         """The best configs and the default, timed in turns: the fastest is the result."""
-        if self._history is None or self._history.failed.all():
+        if self._history is None or self._history.best_seconds is None:
             return self._result([], message="the time budget ended before anything was measured")
         self._note("finalists")
         best = self._history.best(self._context.env.finalists)

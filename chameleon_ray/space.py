@@ -26,6 +26,8 @@ Score = Callable[[Configs], Vector]
 Choice = tuple[int, ...]
 
 _EXACT = 2**62  # below it, a mixed-radix number of a config fits an int64
+_SMALL = 2**17  # a space of so many configs may be listed as a whole
+_FRUITLESS = 100  # draws in a row without anything new, after which there is nothing left
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,18 +187,24 @@ class DesignSpace:
     def random(self, n: int, rng: np.random.Generator, *, avoid: Configs | None = None) -> Configs:
         """Up to `n` distinct valid configs, uniform over the space, none of them in `avoid`.
 
-        Fewer come back only if hundreds of draws in a row find nothing new.
+        Fewer come back only if there are no more, or if a hundred large draws in a row find none.
         """
+        if self.size <= min(_SMALL, 16 * n):
+            everything = self.all_valid()
+            if avoid is not None and len(avoid):
+                everything = everything[~self.contains(avoid, everything)]
+            return everything[rng.permutation(len(everything))[:n]]
         found = np.empty((0, len(self.knobs)), dtype=np.int32)
-        for _ in range(200):
-            if len(found) >= n:
-                break
-            draw = rng.integers(0, self.sizes, size=(max(64, 4 * n), len(self.knobs)))
+        fruitless = 0
+        while len(found) < n and fruitless < _FRUITLESS:
+            draw = rng.integers(0, self.sizes, size=(min(max(64, 4 * n), _SMALL), len(self.knobs)))
             batch = draw.astype(np.int32)
             batch = batch[self.valid(batch)]
             if avoid is not None and len(avoid):
                 batch = batch[~self.contains(avoid, batch)]
+            before = len(found)
             found = self.distinct(np.concatenate([found, batch]))
+            fruitless = 0 if len(found) > before else fruitless + 1
         return found[:n]
 
     def all_valid(self, *, limit: int = 1_000_000) -> Configs:

@@ -115,7 +115,7 @@ def tune_task(
     history = History(task, space)
     yield from _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
     yield from _measure(history, measurer, first[1:], budget, Purpose.SEARCH)
-    if history.failed.all():
+    if len(history.configs) and history.failed.all():
         raise NothingValidError(_nothing_valid(task, history))
     while budget.left(len(history.configs)):
         with phases.phase("fit"):

@@ -57,9 +57,9 @@ class Bench:
         built = [self._build(job) for job in jobs]
         if any(m.outcome in (Outcome.CRASHED, Outcome.BUILD_TIMEOUT) for m in built):
             # The child died and took the kernels before it along: build again without the culprit.
+            self._child.kill()
             alive = [job for job, m in zip(jobs, built, strict=True) if m.ok]
             again = iter(self.compare(alive) if alive else [])
-            self._child.kill()
             return [next(again) if m.ok else m for m in built]
         kernels = sum(m.ok for m in built)
         timeout_seconds = self._env.run_timeout_seconds * max(kernels, 1)

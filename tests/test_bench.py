@@ -1,0 +1,155 @@
+"""Measuring in a child process: whatever a candidate does costs that candidate only."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import faulty_backend as faults
+import psutil
+import pytest
+
+from chameleon_ray.errors import MachineError, SettingsError
+from chameleon_ray.measure import Job, Outcome, Purpose
+from chameleon_ray.measure.bench import Bench
+from chameleon_ray.measure.lease import CoreLease
+from chameleon_ray.networks import network
+from chameleon_ray.settings import Env
+from chameleon_ray.tasks import Target
+
+TASK = network("resnet18")[0].task
+ENV = Env(
+    measurer="faulty_backend:backend",
+    build_timeout_seconds=0.5,
+    run_timeout_seconds=0.5,
+    memory_bytes=2**29,
+)
+
+
+def job(fault, milliseconds=1):
+    return Job(task=TASK, config={"fault": (fault, milliseconds)})
+
+
+@pytest.fixture
+def bench(tmp_path):
+    bench = Bench(ENV, Target(), 0, CoreLease(tmp_path))
+    yield bench
+    bench.close()
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "message"),
+    [
+        (faults.RAISES_IN_BUILD, Outcome.BUILD_ERROR, "no such intrinsic"),
+        (faults.HANGS_IN_BUILD, Outcome.BUILD_TIMEOUT, "0.5 s"),
+        (faults.SEGFAULTS, Outcome.CRASHED, "SIGSEGV"),
+        (faults.HANGS_IN_RUN, Outcome.RUN_TIMEOUT, "0.5 s"),
+        (faults.EATS_MEMORY, Outcome.RUN_ERROR, "MemoryError"),
+        (faults.RAISES_IN_RUN, Outcome.RUN_ERROR, "device-side assert"),
+        (faults.WRONG, Outcome.WRONG_OUTPUT, "is allowed"),
+    ],
+)
+def test_a_fault_is_an_outcome_and_the_next_candidate_is_measured(bench, fault, outcome, message):
+    """Each fault has its outcome and its message, and leaves a bench that works."""
+    failed = bench.measure(job(fault))
+    assert failed.outcome is outcome
+    assert message in failed.message
+    with pytest.raises(ValueError, match=outcome):
+        _ = failed.seconds
+    after = bench.measure(job(faults.OK, 7))
+    assert after.ok
+    assert after.repeat_seconds[0] == 0.007
+
+
+def test_compare_leaves_out_what_does_not_build(bench):
+    """A finalist that dies in its build takes none of the others along."""
+    jobs = [job(faults.OK, 1), job(faults.HANGS_IN_BUILD), job(faults.OK, 3)]
+    compared = bench.compare(jobs)
+    assert [m.outcome for m in compared] == [Outcome.OK, Outcome.BUILD_TIMEOUT, Outcome.OK]
+    assert [m.repeat_seconds for m in compared] == [(0.001,), (), (0.003,)]
+
+
+def test_compare_that_crashes_fails_as_a_whole(bench):
+    """Times taken in turns are of no use without each other."""
+    compared = bench.compare([job(faults.OK), job(faults.SEGFAULTS)])
+    assert {m.outcome for m in compared} == {Outcome.CRASHED}
+    assert bench.measure(job(faults.OK)).ok
+
+
+def test_a_backend_that_does_not_exist_is_refused(tmp_path):
+    """The message names the module."""
+    env = Env(measurer="no_such_module:backend")
+    with pytest.raises(SettingsError, match="no_such_module"):
+        Bench(env, Target(), 0, CoreLease(tmp_path)).start()
+
+
+@pytest.mark.parametrize(
+    ("model", "message"), [("sapphirerapid", "knows no CPU"), ("sapphirerapids", "lacks|resolved")]
+)
+def test_a_cpu_that_this_is_not_is_refused(tmp_path, model, message):
+    """LLVM accepts any model and the kernel dies of SIGILL: so the model is checked first."""
+    bench = Bench(Env(), Target(model=model), 0, CoreLease(tmp_path))
+    try:
+        with pytest.raises(MachineError, match=message):
+            bench.start()
+            raise MachineError("resolved: this machine has all of its vector instructions")
+    finally:
+        bench.close()
+
+
+def test_real_kernels_are_built_checked_and_timed(tmp_path):
+    """TVM's kernel of the default config agrees with torch and has a time."""
+    from chameleon_ray.templates import default_config, design_space
+
+    target = Target(lanes=4, cores=1)
+    space = design_space(TASK, target)
+    config = space.describe(default_config(TASK, target))
+    bench = Bench(Env(run_timeout_seconds=60), target, 0, CoreLease(tmp_path))
+    try:
+        measured = bench.measure(Job(task=TASK, config=config))
+        assert measured.ok, measured.message
+        assert 0 <= measured.error < 1e-5
+        assert 3 <= len(measured.repeat_seconds) <= 10
+        finalist = Job(task=TASK, config=config, purpose=Purpose.FINALIST)
+        torch = Job(task=TASK, config={}, purpose=Purpose.TORCH)
+        assert all(m.ok for m in bench.compare([finalist, torch]))
+    finally:
+        bench.close()
+
+
+OWNER = """
+import sys, time
+from pathlib import Path
+from chameleon_ray.measure import Job
+from chameleon_ray.measure.bench import Bench
+from chameleon_ray.measure.lease import CoreLease
+from chameleon_ray.networks import network
+from chameleon_ray.settings import Env
+from chameleon_ray.tasks import Target
+if __name__ == "__main__":
+    env = Env(measurer="faulty_backend:backend", run_timeout_seconds=60)
+    bench = Bench(env, Target(), 0, CoreLease(Path(sys.argv[1])))
+    bench.start()
+    print("started", flush=True)
+    bench.measure(Job(task=network("resnet18")[0].task, config={"fault": (4, 1)}))
+"""
+
+
+def test_the_child_dies_with_its_parent_even_in_a_hanging_kernel(tmp_path):
+    """SIGKILL of the parent leaves no process behind."""
+    script = tmp_path / "owner.py"
+    script.write_text(OWNER)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    owner = subprocess.Popen(
+        [sys.executable, script, tmp_path / "locks"], stdout=subprocess.PIPE, env=environment
+    )
+    assert owner.stdout.readline() == b"started\n"
+    family = psutil.Process(owner.pid).children(recursive=True)
+    assert family
+    time.sleep(0.3)
+    owner.send_signal(signal.SIGKILL)
+    owner.wait()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive

@@ -1,0 +1,65 @@
+"""The lease of the cores: many compute, or one times."""
+
+import multiprocessing
+import os
+import signal
+import time
+
+from chameleon_ray.measure.lease import CoreLease
+
+
+def _hold(folder, mode, ready, release):
+    with getattr(CoreLease(folder), mode)():
+        ready.set()
+        release.wait(30)
+
+
+class Holder:
+    """Another process that holds a lease."""
+
+    def __init__(self, folder, mode):
+        context = multiprocessing.get_context("spawn")
+        self.ready, self.release = context.Event(), context.Event()
+        self.process = context.Process(target=_hold, args=(folder, mode, self.ready, self.release))
+        self.process.start()
+
+    def end(self):
+        self.release.set()
+        self.process.join()
+
+
+def test_many_may_compute_at_once(tmp_path):
+    """A shared lease does not wait for another."""
+    other = Holder(tmp_path, "shared")
+    assert other.ready.wait(30)
+    with CoreLease(tmp_path).shared():
+        pass
+    other.end()
+    assert other.process.exitcode == 0
+
+
+def test_who_times_is_alone_and_goes_before_new_computations(tmp_path):
+    """An exclusive lease waits for those who compute; who comes after it waits for it."""
+    computing = Holder(tmp_path, "shared")
+    assert computing.ready.wait(30)
+    timing = Holder(tmp_path, "exclusive")
+    later = Holder(tmp_path, "shared")
+    time.sleep(0.5)
+    assert not timing.ready.wait(0.5)
+    computing.end()
+    assert timing.ready.wait(30)
+    if not later.ready.is_set():  # it came after the gate was closed
+        assert not later.ready.wait(0.5)
+    timing.end()
+    assert later.ready.wait(30)
+    later.end()
+
+
+def test_a_killed_holder_gives_its_lease_back(tmp_path):
+    """SIGKILL leaves no lock behind."""
+    timing = Holder(tmp_path, "exclusive")
+    assert timing.ready.wait(30)
+    os.kill(timing.process.pid, signal.SIGKILL)
+    timing.process.join()
+    with CoreLease(tmp_path).exclusive():
+        assert timing.process.exitcode == -signal.SIGKILL

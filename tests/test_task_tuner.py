@@ -1,0 +1,154 @@
+"""The loop of Figure 3, with every part replaced: no Ray, no TVM, no clock."""
+
+import numpy as np
+import pytest
+from contracts import a_space
+
+from chameleon_ray.cost_model import make_cost_model
+from chameleon_ray.errors import NothingValidError
+from chameleon_ray.explorers import Candidates
+from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.networks import network
+from chameleon_ray.phases import Phases
+from chameleon_ray.sampling import make_sampler
+from chameleon_ray.settings import CostModelSettings, GreedySettings, Policy
+from chameleon_ray.task_tuner import Budget, History, tune_task
+
+TASK = network("resnet18")[0].task
+SPACE = a_space()
+
+
+def seconds_of(config):
+    """A smooth landscape whose best is the config of all zeros."""
+    return 1e-3 * (1 + config.sum())
+
+
+class TableMeasurer:
+    """Measures by a function; results come back in reverse order."""
+
+    def __init__(self, fails=lambda config: False):
+        self.fails, self.pending, self.purposes = fails, [], []
+
+    def submit(self, configs, *, purpose):
+        self.pending += list(configs)
+        self.purposes += [purpose] * len(configs)
+
+    def results(self):
+        for position in reversed(range(len(self.pending))):
+            config = self.pending[position]
+            ok = not self.fails(config)
+            yield (
+                position,
+                Measurement(
+                    task=TASK.key,
+                    config=SPACE.describe(config),
+                    purpose=Purpose.SEARCH,
+                    outcome=Outcome.OK if ok else Outcome.BUILD_ERROR,
+                    message="" if ok else "no such intrinsic",
+                    repeat_seconds=(seconds_of(config),) if ok else (),
+                ),
+            )
+        self.pending = []
+
+
+class DrawingExplorer:
+    """Proposes what it draws, ranked by the score it is given."""
+
+    def explore(self, space, score, starts, rng):
+        configs = space.random(512, rng)
+        return Candidates.ranked(space, configs, score(configs))
+
+    def close(self):
+        pass
+
+
+def tuning(measurer, *, budget, seed=0, batch=8):
+    rng = np.random.default_rng(seed)
+    return tune_task(
+        TASK,
+        SPACE,
+        first=SPACE.random(9, rng),
+        explorer=DrawingExplorer(),
+        sampler=make_sampler(Policy(sampler=GreedySettings(batch=batch))),
+        measurer=measurer,
+        cost_model=make_cost_model(CostModelSettings(), seed=0),
+        budget=budget,
+        rng=rng,
+        phases=Phases(),
+    )
+
+
+def test_it_learns_and_spends_exactly_the_budget():
+    """Sixty measurements, no config twice, and later batches are faster than the first."""
+    measurer = TableMeasurer()
+    *_, history = tuning(measurer, budget=Budget(measurements=60))
+    assert len(history.configs) == 60
+    assert len(SPACE.distinct(history.configs)) == 60
+    assert measurer.purposes[0] is Purpose.DEFAULT
+    assert set(measurer.purposes[1:]) == {Purpose.SEARCH}
+    assert history.fitness[-20:].mean() > 1.2 * history.fitness[:9].mean()
+
+
+def test_the_order_in_which_results_arrive_does_not_matter():
+    """Measurements belong to their configs, and the same seed takes the same path."""
+    histories = []
+    for _ in range(2):
+        *_, history = tuning(TableMeasurer(), budget=Budget(measurements=40))
+        histories.append(history)
+        for config, measurement in zip(history.configs, history.measurements, strict=True):
+            assert SPACE.describe(config) == measurement.config
+    assert (histories[0].configs == histories[1].configs).all()
+
+
+def test_a_deadline_that_has_passed_starts_nothing():
+    """The time budget ends the search between batches."""
+    measurer = TableMeasurer()
+    *_, history = tuning(measurer, budget=Budget(measurements=60, deadline=0.0))
+    assert measurer.purposes == []
+    assert history.best_seconds is None
+
+
+def test_a_first_batch_without_anything_valid_ends_the_task():
+    """The error has a histogram of outcomes and a whole message."""
+    with pytest.raises(NothingValidError, match=r"(?s)9 build_error.*no such intrinsic.*doctor"):
+        list(tuning(TableMeasurer(fails=lambda config: True), budget=Budget(measurements=60)))
+
+
+def test_failures_count_and_never_win():
+    """A failed measurement uses the budget, has fitness zero and is no finalist."""
+    measurer = TableMeasurer(fails=lambda config: config[0] % 2 == 0)
+    *_, history = tuning(measurer, budget=Budget(measurements=40))
+    assert len(history.configs) == 40
+    assert history.failed.any()
+    assert (history.fitness[history.failed] == 0).all()
+    assert (history.best(50)[:, 0] % 2 == 1).all()
+
+
+def test_a_small_space_ends_when_all_of_it_is_measured():
+    """The budget is larger than the space."""
+    *_, history = tuning(TableMeasurer(), budget=Budget(measurements=10**6), batch=10**6)
+    assert len(history.configs) == len(SPACE.all_valid())
+
+
+def test_a_remeasured_config_counts_with_its_later_time():
+    """Labels follow the newer measurement instead of keeping the first noisy one."""
+    history = History(TASK, SPACE)
+    configs = SPACE.random(3, np.random.default_rng(0))
+
+    def measured(seconds):
+        return [
+            Measurement(
+                task=TASK.key,
+                config={},
+                purpose=Purpose.SEARCH,
+                outcome=Outcome.OK,
+                repeat_seconds=(s,),
+            )
+            for s in seconds
+        ]
+
+    history.add(configs, measured([1.0, 2.0, 3.0]))
+    history.add(configs[1:2], measured([0.5]))
+    assert history.best_seconds == 0.5
+    assert (history.best(1)[0] == configs[1]).all()
+    assert len(history.measurements) == len(history.configs) == 3

@@ -1,0 +1,89 @@
+"""The CPU template: its space, its default, and that its code computes a convolution."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from chameleon_ray.errors import UnsupportedError
+from chameleon_ray.networks import NETWORKS, network
+from chameleon_ray.settings import Env
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates import default_config, design_space, template_version
+
+TARGETS = [Target(lanes=lanes, cores=cores) for lanes, cores in ((16, 2), (8, 16), (4, 1))]
+TASKS = [layer.task for name in NETWORKS for layer in network(name)]
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.key)
+def test_every_task_of_the_paper_has_a_space_and_a_valid_default(task, target):
+    """Eight knobs named as in Table 1, and a default that the constraints allow."""
+    space = design_space(task, target)
+    assert [k.name for k in space.knobs] == [
+        "tile_f",
+        "tile_y",
+        "tile_x",
+        "tile_rc",
+        "tile_ry",
+        "tile_rx",
+        "auto_unroll_max_step",
+        "unroll_explicit",
+    ]
+    default = default_config(task, target)
+    assert space.valid(default[None, :]).all()
+    features = space.features(space.random(256, np.random.default_rng(0)))
+    assert features.shape[1] == len(space.feature_names)
+    assert np.isfinite(features).all()
+
+
+def test_the_default_uses_every_core_and_fits_the_register_file():
+    """Chunks for each core, and accumulators that do not spill."""
+    for target in TARGETS:
+        for task in TASKS:
+            values = design_space(task, target).describe(default_config(task, target))
+            chunks = values["tile_f"][0] * values["tile_y"][0] * values["tile_x"][0]
+            tile = values["tile_f"][2] * values["tile_y"][2] * values["tile_x"][2]
+            assert chunks >= min(target.cores, task.out_height)
+            assert tile <= (12 if target.lanes == 8 else 28)
+
+
+def test_groups_are_refused():
+    """The message names the task and the way out."""
+    task = Conv2d(
+        in_channels=8, out_channels=8, height=4, width=4, kernel_height=1, kernel_width=1, groups=8
+    )
+    with pytest.raises(UnsupportedError, match=r"groups=8.*--layers"):
+        design_space(task, TARGETS[0])
+
+
+def test_the_version_names_the_template():
+    """A journal of other code is never taken for this one's."""
+    assert template_version(TARGETS[0]).startswith("cpu_conv2d/")
+
+
+convolutions = st.builds(
+    Conv2d,
+    batch=st.integers(1, 2),
+    in_channels=st.integers(1, 9),
+    out_channels=st.integers(1, 40),
+    height=st.integers(11, 14),
+    width=st.integers(11, 16),
+    kernel_height=st.sampled_from([1, 2, 3, 5, 11]),
+    kernel_width=st.sampled_from([1, 3, 7, 11]),
+    stride=st.integers(1, 4),
+    padding=st.integers(0, 3),
+)
+
+
+@settings(max_examples=15, deadline=None)
+@given(task=convolutions, lanes=st.sampled_from([4, 8, 16]), seed=st.integers(0, 99))
+def test_any_config_computes_the_convolution(task, lanes, seed):
+    """Random shapes, lanes and configs agree with torch: filter tails, strides, padding, batches."""
+    from chameleon_ray.measure.tvm import backend
+
+    target = Target(lanes=lanes, cores=1)
+    space = design_space(task, target)
+    opened = backend(Env(), target, seed)
+    for config in [default_config(task, target), *space.random(1, np.random.default_rng(seed))]:
+        kernel = opened.builder.build(task, space.describe(config))
+        assert kernel.error() < 1e-5
