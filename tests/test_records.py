@@ -354,6 +354,26 @@ def test_a_full_disk_is_an_error_with_a_remedy_and_leaves_nothing_behind(tmp_pat
     assert len(jobs(tmp_path)) == 2
 
 
+def test_a_disk_that_fills_up_during_a_merge(tmp_path, monkeypatch):
+    """A merge that finds no space ends in an error, loses nothing, and is made up for later."""
+    journal = Journal(tmp_path, PROVENANCE)
+    for i in range(32):
+        journal.append([measurement(i)])
+    before = parts(tmp_path)
+
+    def full(_handle):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunFolderError, match="No space left on device"):
+            journal.append([measurement(32)])
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+    journal.append([measurement(32)])
+    assert jobs(tmp_path) == list(range(1, 34))
+    assert len(parts(tmp_path)) == 2
+
+
 @pytest.fixture
 def tiny_disk(tmp_path):
     """A file system of 64 KiB, where the machine allows mounting one."""
