@@ -89,6 +89,7 @@ def tune(
     folder = run or Path("runs") / f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
     numbers = parse_layers(layers)
     seconds = _seconds(time_budget)
+    busy = _busy()
     try:
         with _stdout_for_result(), _live() as on_progress:
             from chameleon_ray import network_tuner
@@ -109,6 +110,8 @@ def tune(
         print(f"Stopped; the same command with --run {folder} goes on from here.", file=sys.stderr)
         raise typer.Exit(130) from None
     _print_result(result, as_json=as_json)
+    if busy and "simulated" not in result.device:
+        print(busy, file=sys.stderr)
     if all(layer.message for layer in result.layers):  # each was stopped: nothing was tuned
         raise typer.Exit(2)
 
@@ -199,6 +202,19 @@ def _seconds(duration: str | None) -> float | None:
     from chameleon_ray.text import parse_duration
 
     return None if duration is None else parse_duration(duration, where="--time-budget")
+
+
+def _busy() -> str:
+    """What to say about other work on this machine; empty if there is little."""
+    from chameleon_ray.machine import usable_cores
+
+    load, cores = os.getloadavg()[0], usable_cores()
+    if load <= 0.5 * cores:
+        return ""
+    return (
+        f"Note: the machine was busy when this began (load {load:.1f} on {cores} cores); times may "
+        "be far off, ours and torch's. Measure again when it is idle."
+    )
 
 
 def _live() -> contextlib.AbstractContextManager[Callable[[Progress], None]]:

@@ -29,6 +29,7 @@ class StubTuner(types.ModuleType):
         super().__init__("chameleon_ray.network_tuner")
         self.calls = []
         self.error = None
+        self.device = "stub (simulated)"
 
     def tune(self, network_name, *, env, policy, layers, on_progress, run, **rest):
         """Remember the call; write on stdout below Python, as compilers do."""
@@ -46,7 +47,7 @@ class StubTuner(types.ModuleType):
             env=env,
             policy=policy,
             seed=rest["seed"],
-            device="stub (simulated)",
+            device=self.device,
             wall_seconds=2.0,
             startup_seconds=1.0,
             phase_seconds={"run": 1.0},
@@ -162,6 +163,15 @@ def test_ctrl_c(tuner, call, tmp_path):
     assert code == 130
     assert not out
     assert f"--run {tmp_path / 'run'} goes on" in err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(("load", "told"), [(0.2, False), (9.5, True)])
+def test_a_busy_machine_is_told(tuner, call, monkeypatch, load, told):
+    """Times taken beside other work are not to be trusted, and the user should know."""
+    tuner.device = "a box"
+    monkeypatch.setattr(cli.os, "getloadavg", lambda: (load, 0.0, 0.0))
+    _, _, err = call("tune", "resnet18", "--layers", "4")
+    assert ("the machine was busy" in err) is told
 
 
 def test_nothing_tuned_is_no_success(tuner, call, monkeypatch):
