@@ -229,9 +229,8 @@ def test_kill_9_loses_nothing_that_was_appended(tmp_path):
         writer.send_signal(signal.SIGKILL)
         lines = (first + writer.communicate()[0]).splitlines(keepends=True)
         announced += [int(line) for line in lines if line.endswith("\n")]
-    found, damaged = read_records(tmp_path)
-    found = [record.job for record in found]
-    assert damaged == []
+    found = jobs(tmp_path)
+    assert read_records(tmp_path)[1] == []
     assert len(announced) == len(set(announced)) > 6
     assert set(announced) <= set(found)
     assert len(found) == len(set(found))
@@ -270,7 +269,6 @@ def test_a_damaged_part_is_set_aside_and_named(tmp_path, damage):
     damage(victim)
     assert read_records(tmp_path)[1] == [victim.name]  # looking changes nothing
     assert victim.exists()
-    assert journal.damaged == []
     assert [record.job for record in journal.records()] == [1, 2, 5, 6]
     assert journal.damaged == [f"{victim.name}.damaged"]
     assert not victim.exists()
@@ -310,7 +308,6 @@ def test_a_newer_schema_is_refused(tmp_path):
     pq.write_table(table, path)
     with pytest.raises(RunFolderError, match=r"schema 2 .* up to 1\. Update chameleon-ray"):
         journal.records()
-    assert journal.damaged == []
     assert parts(tmp_path) == [path.name]
 
 
@@ -372,7 +369,6 @@ def test_a_disk_that_runs_full(tiny_disk):
         go_on_for_long()
     assert read_records(tiny_disk) == (written, [])
     assert not list(tiny_disk.glob("*.tmp"))
-    assert len(written) > 3
 
 
 def test_a_folder_that_cannot_be_made(tmp_path):
