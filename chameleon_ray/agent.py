@@ -23,6 +23,7 @@ from chameleon_ray.environment import DIRECTIONS
 FloatArray = npt.NDArray[np.float32]
 Weights = dict[str, FloatArray]
 _ADAM_EPSILON = 1e-5  # as in the authors' code
+_FIRST_WALKS = 0.1  # scales the actor's last layer at the start: how far from uniform it is
 
 
 class Directions(Distribution):
@@ -90,13 +91,18 @@ class Agent(TorchRLModule, ValueFunctionAPI):
     The actor goes on with one layer and then has two small layers of its own for each knob; the
     critic goes on with two layers. All are tanh. `model_config` holds `hidden` (units),
     `temperature` (the actor's outputs are divided by it) and `seed` (of the first weights; the
-    global generator of torch is left alone).
+    global generator of torch is left alone). The last layer of the actor starts so small that the
+    first walks are nearly uniform.
     """
 
     def setup(self) -> None:
         """Build the layers from the spaces and the model config."""
-        knobs, hidden = len(self.action_space.nvec), self.model_config["hidden"]
         self.temperature = self.model_config["temperature"]
+        with torch.random.fork_rng(devices=[]):  # the layers' own initialisation draws globally
+            self._build(len(self.action_space.nvec), self.model_config["hidden"])
+        self._initialise(torch.Generator().manual_seed(self.model_config["seed"]))
+
+    def _build(self, knobs: int, hidden: int) -> None:
         self.shared = nn.Linear(knobs, hidden)
         self.actor = nn.Linear(hidden, hidden)
         self.heads = nn.Linear(hidden, knobs * DIRECTIONS)
@@ -105,7 +111,6 @@ class Agent(TorchRLModule, ValueFunctionAPI):
         self.critic_1 = nn.Linear(hidden, hidden)
         self.critic_2 = nn.Linear(hidden, hidden)
         self.value = nn.Linear(hidden, 1)
-        self._initialise(torch.Generator().manual_seed(self.model_config["seed"]))
 
     def _initialise(self, generator: torch.Generator) -> None:
         """Glorot's uniform weights and no bias; each knob's head counts as a layer of its own."""
@@ -117,6 +122,8 @@ class Agent(TorchRLModule, ValueFunctionAPI):
             if name == "heads.weight":
                 fan_out = DIRECTIONS
             bound = (6 / (fan_in + fan_out)) ** 0.5
+            if name == "head_weights":
+                bound *= _FIRST_WALKS * self.temperature
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
 
     def head_matrix(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The coordinator: the actor of a run, with its broker, its journal and what its layers are doing."""
+"""The coordinator: the actor of a run, with its broker, journal and progress."""
 
 from __future__ import annotations
 

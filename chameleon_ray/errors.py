@@ -25,8 +25,15 @@ class UnknownNameError(ChameleonError):
         where: The file or option the name came from, if any.
     """
 
-    def __init__(self, kind: str, name: object, known: Iterable[object], *, where: str = "") -> None:
-        self.kind, self.name, self.known, self.where = kind, str(name), [str(k) for k in known], where
+    def __init__(
+        self, kind: str, name: object, known: Iterable[object], *, where: str = ""
+    ) -> None:
+        self.kind, self.name, self.known, self.where = (
+            kind,
+            str(name),
+            [str(k) for k in known],
+            where,
+        )
         close = difflib.get_close_matches(self.name, self.known, n=1)
         hint = f" Did you mean {close[0]!r}?" if close else ""
         prefix = f"{where}: " if where else ""

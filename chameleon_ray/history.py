@@ -15,11 +15,12 @@ from rich.console import Console
 from chameleon_ray import report
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.machine import cpu
-from chameleon_ray.measure import KnobValues, Measurement, Purpose
+from chameleon_ray.measure import Measurement, Purpose
 from chameleon_ray.networks import choose_layers, network
 from chameleon_ray.records import Record, read_records
 from chameleon_ray.results import LayerResult, NetworkResult
 from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Layer, Target
 from chameleon_ray.templates import design_space
 

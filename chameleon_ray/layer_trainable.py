@@ -22,7 +22,6 @@ from chameleon_ray.phases import Phases
 from chameleon_ray.results import LayerProgress, LayerResult
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Env, Policy
-from chameleon_ray.space import DesignSpace
 from chameleon_ray.task_tuner import Budget, History, tune_task
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
@@ -53,7 +52,7 @@ class TrialContext:
     at_once: int
 
 
-class LayerTrainable(tune.Trainable):  # type: ignore[misc]  # Ray is untyped here
+class LayerTrainable(tune.Trainable):
     """Tunes one layer after another, in one process."""
 
     def setup(self, config: dict[str, Any], context: TrialContext) -> None:
@@ -191,5 +190,3 @@ class LayerTrainable(tune.Trainable):  # type: ignore[misc]  # Ray is untyped he
                 doing=doing,
             )
         self._context.coordinator.note.remote(progress, self._phases.taken())
-
-

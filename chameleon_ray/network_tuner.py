@@ -110,8 +110,8 @@ def tune(
     folder = RunFolder(Path(run) if run else _new_folder(network))
     with ExitStack() as stack:
         stack.callback(folder.close)
-        stack.enter_context(_terminating_as_interrupt())
         stack.enter_context(_ray(plan))
+        stack.enter_context(_terminating_as_interrupt())  # after Ray, which has its own way
         return _Run(plan, folder, on_progress).result()
 
 

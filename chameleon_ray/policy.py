@@ -32,6 +32,7 @@ def ppo_config(
         algorithm: The subclass of PPO that the config builds.
         env_runner: The class that walks, here or in worker processes.
     """
+    wave_steps = settings.episodes // settings.waves * settings.steps
     config = PPOConfig(algo_class=algorithm)
     config.api_stack(enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True)
     config.framework("torch")
@@ -72,8 +73,8 @@ def ppo_config(
         vf_loss_coeff=settings.value_coefficient,
         entropy_coeff=settings.entropy_coefficient,
         num_epochs=settings.epochs,
-        minibatch_size=settings.minibatch,
-        train_batch_size_per_learner=settings.episodes // settings.waves * settings.steps,
+        minibatch_size=min(settings.minibatch, wave_steps),
+        train_batch_size_per_learner=wave_steps,
         use_kl_loss=False,
         vf_clip_param=float("inf"),
         grad_clip=None,

@@ -24,6 +24,7 @@ BoolArray = npt.NDArray[np.bool_]
 Values = Mapping[str, npt.NDArray[np.int64]]
 Score = Callable[[Configs], Vector]
 Choice = tuple[int, ...]
+KnobValues = Mapping[str, Choice]
 
 _EXACT = 2**62  # below it, a mixed-radix number of a config fits an int64
 _SMALL = 2**17  # a space of so many configs may be listed as a whole
@@ -140,14 +141,13 @@ class DesignSpace:
         if not columns:
             return np.zeros((len(configs), 0), dtype=np.float32)
         table = np.concatenate(columns, axis=1, dtype=np.float32, casting="same_kind")
-        return np.log2(np.maximum(table, 0) + 1, out=table)
+        np.log2(np.maximum(table, 0) + 1, out=table)
+        return table
 
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """What the columns of `features` are."""
-        parts = [
-            f"{k.name}[{i}]" for k in self.knobs for i in range(self._tables[k.name].shape[1])
-        ]
+        parts = [f"{k.name}[{i}]" for k in self.knobs for i in range(self._tables[k.name].shape[1])]
         first = np.zeros((1, len(self.knobs)), dtype=np.int32)
         return (*parts, *self._derive(self.values(first)))
 
@@ -155,14 +155,17 @@ class DesignSpace:
         """One sortable, hashable number per config, `(n,)`: equal exactly if the configs are."""
         if self.size < _EXACT:
             radix = np.concatenate([[1], np.cumprod(self.sizes[:-1].astype(np.int64))])
-            return configs.astype(np.int64) @ radix
+            numbers: npt.NDArray[np.int64] = configs.astype(np.int64) @ radix
+            return numbers
         rows = np.ascontiguousarray(configs, dtype=np.int32)
-        return rows.view(f"V{4 * rows.shape[1]}")[:, 0]
+        whole: npt.NDArray[np.void] = rows.view(f"V{4 * rows.shape[1]}")[:, 0]
+        return whole
 
     def distinct(self, configs: Configs) -> Configs:
         """Each config once, in the order of first appearance."""
         _, first = np.unique(self.encode(configs), return_index=True)
-        return configs[np.sort(first)]
+        once: Configs = configs[np.sort(first)]
+        return once
 
     def contains(self, among: Configs, configs: Configs) -> BoolArray:
         """Which of `configs` stand in `among`, `(n,)`."""
@@ -214,7 +217,9 @@ class DesignSpace:
             SettingsError: The space has more than `limit` configs.
         """
         if self.size > limit:
-            raise SettingsError(f"{self.name} has {self.size:,} configs; listing stops at {limit:,}.")
+            raise SettingsError(
+                f"{self.name} has {self.size:,} configs; listing stops at {limit:,}."
+            )
         grid = np.indices(tuple(self.sizes), dtype=np.int32).reshape(len(self.knobs), -1).T
         return grid[self.valid(grid)]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Any, Literal
 
 from chameleon_ray.errors import UnsupportedError
 
@@ -77,7 +77,8 @@ class Conv2d:
         match = _KEY.fullmatch(key)
         if not match:
             raise UnsupportedError(f"{key!r} is not the key of a conv2d task.")
-        return cls(**{name: int(text) for name, text in match.groupdict().items()})
+        numbers: dict[str, Any] = {name: int(text) for name, text in match.groupdict().items()}
+        return cls(**numbers)
 
 
 _KEY = re.compile(

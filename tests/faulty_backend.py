@@ -6,7 +6,9 @@ import time
 
 from chameleon_ray.measure.backend import Backend
 
-OK, RAISES_IN_BUILD, SEGFAULTS, HANGS_IN_BUILD, HANGS_IN_RUN, EATS_MEMORY, WRONG, RAISES_IN_RUN = range(8)
+OK, RAISES_IN_BUILD, SEGFAULTS, HANGS_IN_BUILD, HANGS_IN_RUN, EATS_MEMORY, WRONG, RAISES_IN_RUN = (
+    range(8)
+)
 
 
 class Kernel:
@@ -66,4 +68,6 @@ class Runner:
 
 def backend(env, target, seed):
     """The faulty backend."""
-    return Backend(builder=Builder(), runner=Runner(), target=target, compiler="faulty", has_torch=False)
+    return Backend(
+        builder=Builder(), runner=Runner(), target=target, compiler="faulty", has_torch=False
+    )

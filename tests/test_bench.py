@@ -85,18 +85,22 @@ def test_a_backend_that_does_not_exist_is_refused(tmp_path):
         Bench(env, Target(), 0, CoreLease(tmp_path)).start()
 
 
-@pytest.mark.parametrize(
-    ("model", "message"), [("sapphirerapid", "knows no CPU"), ("sapphirerapids", "lacks|resolved")]
-)
-def test_a_cpu_that_this_is_not_is_refused(tmp_path, model, message):
-    """LLVM accepts any model and the kernel dies of SIGILL: so the model is checked first."""
-    bench = Bench(Env(), Target(model=model), 0, CoreLease(tmp_path))
-    try:
-        with pytest.raises(MachineError, match=message):
-            bench.start()
-            raise MachineError("resolved: this machine has all of its vector instructions")
-    finally:
-        bench.close()
+def test_a_cpu_that_llvm_does_not_know_is_refused_by_the_child(tmp_path):
+    """LLVM would take any model in silence."""
+    bench = Bench(Env(), Target(model="sapphirerapid"), 0, CoreLease(tmp_path))
+    with pytest.raises(MachineError, match="knows no CPU 'sapphirerapid'"):
+        bench.start()
+
+
+def test_an_instruction_set_above_the_hosts_is_refused(monkeypatch):
+    """Its kernels would die of SIGILL: the message names what is missing."""
+    from chameleon_ray.measure import tvm
+
+    monkeypatch.setattr(tvm.codegen, "llvm_get_system_cpu", lambda: "haswell")
+    with pytest.raises(MachineError, match=r"znver4.*avx512f.*haswell"):
+        tvm.resolve_target(Target(model="znver4"))
+    assert tvm.resolve_target(Target(model="ivybridge")).model == "ivybridge"
+    assert tvm.resolve_target(Target(model="native")).model == "haswell"
 
 
 def test_real_kernels_are_built_checked_and_timed(tmp_path):

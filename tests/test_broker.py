@@ -55,7 +55,9 @@ def run(jobs, *, workers=1, dies_of=(), known=(), record=None):
 
         broker = Broker(record=record or recorded.extend, replace_worker=replace_worker)
         broker.learn(known)
-        serving = [asyncio.create_task(broker.serve(await replace_worker())) for _ in range(workers)]
+        serving = [
+            asyncio.create_task(broker.serve(await replace_worker())) for _ in range(workers)
+        ]
         try:
             return [answer async for answer in broker.measure(jobs)]
         finally:

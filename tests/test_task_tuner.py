@@ -54,21 +54,24 @@ class TableMeasurer:
 class DrawingExplorer:
     """Proposes what it draws, ranked by the score it is given."""
 
+    def __init__(self, draws):
+        self.draws = draws
+
     def explore(self, space, score, starts, rng):
-        configs = space.random(512, rng)
+        configs = space.random(self.draws, rng)
         return Candidates.ranked(space, configs, score(configs))
 
     def close(self):
         pass
 
 
-def tuning(measurer, *, budget, seed=0, batch=8):
+def tuning(measurer, *, budget, seed=0, batch=8, draws=512):
     rng = np.random.default_rng(seed)
     return tune_task(
         TASK,
         SPACE,
         first=SPACE.random(9, rng),
-        explorer=DrawingExplorer(),
+        explorer=DrawingExplorer(draws),
         sampler=make_sampler(Policy(sampler=GreedySettings(batch=batch))),
         measurer=measurer,
         cost_model=make_cost_model(CostModelSettings(), seed=0),
@@ -126,7 +129,8 @@ def test_failures_count_and_never_win():
 
 def test_a_small_space_ends_when_all_of_it_is_measured():
     """The budget is larger than the space."""
-    *_, history = tuning(TableMeasurer(), budget=Budget(measurements=10**6), batch=10**6)
+    everything = {"batch": 10**6, "draws": 10**6}
+    *_, history = tuning(TableMeasurer(), budget=Budget(measurements=10**6), **everything)
     assert len(history.configs) == len(SPACE.all_valid())
 
 

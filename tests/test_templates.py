@@ -78,7 +78,7 @@ convolutions = st.builds(
 @settings(max_examples=15, deadline=None)
 @given(task=convolutions, lanes=st.sampled_from([4, 8, 16]), seed=st.integers(0, 99))
 def test_any_config_computes_the_convolution(task, lanes, seed):
-    """Random shapes, lanes and configs agree with torch: filter tails, strides, padding, batches."""
+    """Random shapes, lanes and configs agree with torch: tails, strides, padding, batches."""
     from chameleon_ray.measure.tvm import backend
 
     target = Target(lanes=lanes, cores=1)

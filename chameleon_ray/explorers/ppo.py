@@ -122,8 +122,10 @@ class _Order:
     def __call__(self, runner: WalkRunner, share: int | None = None) -> Share:
         """Walk a share of the wave's episodes: by default the one of this runner's index."""
         known = runner.fetch(self.round_)
+        cuts = np.linspace(0, known.seeds.shape[1], self.shares + 1).astype(int)
+        index = runner.worker_index - 1 if share is None else share
+        mine = slice(cuts[index], cuts[index + 1])
         runner.set_state({key: self.state[key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)})
-        mine = slice(runner.worker_index - 1 if share is None else share, None, self.shares)
         runner.assign(known.score, known.starts[self.wave, mine], known.seeds[self.wave, mine])
         return runner.sample()
 

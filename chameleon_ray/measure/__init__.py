@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import enum
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from chameleon_ray.space import Choice, Configs
+from chameleon_ray.space import Configs, KnobValues
 from chameleon_ray.tasks import Conv2d
-
-KnobValues = Mapping[str, Choice]
 
 
 class Outcome(enum.StrEnum):

@@ -44,12 +44,14 @@ class Bench:
         with self._lease.exclusive():
             answer = self._child.ask("run", job.best_seconds, self._env.run_timeout_seconds)
         if isinstance(answer, Failure):
-            return replace(built, outcome=answer.outcome, message=answer.message)
+            return _failed(built, answer)
         error, repeats, seconds = answer
         measured = replace(built, repeat_seconds=repeats, run_seconds=seconds, error=error)
         if error <= self._env.tolerance:
             return measured
-        message = f"max|a-b|/max|b| is {error:.3g} against torch; {self._env.tolerance:g} is allowed"
+        message = (
+            f"max|a-b|/max|b| is {error:.3g} against torch; {self._env.tolerance:g} is allowed"
+        )
         return replace(measured, outcome=Outcome.WRONG_OUTPUT, message=message)
 
     def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
@@ -66,8 +68,7 @@ class Bench:
         with self._lease.exclusive():
             answer = self._child.ask("compare", None, timeout_seconds)
         if isinstance(answer, Failure):
-            failed = {"outcome": answer.outcome, "message": answer.message}
-            return [replace(m, **failed) if m.ok else m for m in built]
+            return [_failed(m, answer) if m.ok else m for m in built]
         repeats = iter(answer)
         return [replace(m, repeat_seconds=next(repeats)) if m.ok else m for m in built]
 
@@ -86,3 +87,7 @@ class Bench:
     def close(self) -> None:
         """End the child."""
         self._child.kill()
+
+
+def _failed(measurement: Measurement, failure: Failure) -> Measurement:
+    return replace(measurement, outcome=failure.outcome, message=failure.message)

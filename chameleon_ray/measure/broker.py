@@ -12,7 +12,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from chameleon_ray.measure import Job, KnobValues, Measurement, Outcome, Purpose
+from chameleon_ray.measure import Job, Measurement, Outcome, Purpose
+from chameleon_ray.space import KnobValues
 
 _MOST_ATTEMPTS = 3
 

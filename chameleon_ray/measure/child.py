@@ -136,7 +136,9 @@ def _serve(connection: Connection, env: Env, target: Target, seed: int) -> None:
         connection.send(error)
         return
     resource.setrlimit(resource.RLIMIT_DATA, (env.memory_bytes, env.memory_bytes))
-    connection.send(Device(target=backend.target, compiler=backend.compiler, has_torch=backend.has_torch))
+    connection.send(
+        Device(target=backend.target, compiler=backend.compiler, has_torch=backend.has_torch)
+    )
     kernels: list[Kernel] = []
     while True:
         try:

@@ -63,11 +63,13 @@ class RemoteBench:
 
     async def measure(self, job: Job) -> Measurement:
         """Build, check and time one config."""
-        return await self._call(self.actor.measure.remote(job))
+        measurement: Measurement = await self._call(self.actor.measure.remote(job))
+        return measurement
 
     async def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         """Time several in turns."""
-        return await self._call(self.actor.compare.remote(jobs))
+        measurements: list[Measurement] = await self._call(self.actor.compare.remote(jobs))
+        return measurements
 
     async def _call(self, reference: Any) -> Any:
         try:

@@ -16,13 +16,15 @@ A wrong choice of `unroll_explicit` costs 3%, and each repeat carries 1% of seed
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
-from chameleon_ray.measure import Kernel, KnobValues
+from chameleon_ray.measure import Kernel
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.settings import Env
+from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import design_space
 
@@ -42,20 +44,20 @@ def simulated_seconds(task: Conv2d, target: Target, config: KnobValues) -> float
     """
     space = design_space(task, target)
     row = space.config(config)[None, :]
-    values = np.exp2(space.features(row)[0].astype(np.float64)) - 1
+    values: list[float] = (np.exp2(space.features(row)[0].astype(np.float64)) - 1).tolist()
     feature = dict(zip(space.feature_names, values, strict=True))
     tile, chunks = feature["register_tile"], feature["parallel_chunks"]
     hiding = min(1.0, tile / 12)
     spilling = min(1.0, 28 / tile)
     pressure = min(1.0, feature["fma_per_load"] / 16 / 2)
-    balance = chunks / (target.cores * np.ceil(chunks / target.cores))
+    balance = chunks / (target.cores * math.ceil(chunks / target.cores))
     unrolling = 0.85 if not 8 <= feature["body"] <= 4096 else 1.0
     explicit = 1.0 if feature["unroll_explicit[0]"] == (feature["body"] > 64) else 0.97
     peak = _PEAK_FLOPS_PER_CORE * target.cores
     compute = task.flop / (peak * hiding * spilling * pressure * balance * unrolling * explicit)
     chunk_bytes = feature["chunk_input_bytes"] + feature["chunk_weight_bytes"]
     streamed = chunk_bytes * chunks / target.cores * (2 if chunk_bytes > _L2_BYTES else 1)
-    return float(compute + streamed / _BANDWIDTH)
+    return compute + streamed / _BANDWIDTH
 
 
 class SimulatedKernel:

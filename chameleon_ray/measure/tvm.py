@@ -15,13 +15,15 @@ import tvm
 from tvm.target import codegen
 
 from chameleon_ray.errors import MachineError
-from chameleon_ray.measure import Kernel, KnobValues
+from chameleon_ray.measure import Kernel
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.settings import Env, RepeatSettings
+from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import schedule
 
 _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
+_VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
 _QUIET_SECONDS = 0.01  # for OpenMP's and TVM's idle threads to stop spinning
 
 
@@ -49,9 +51,9 @@ def resolve_target(target: Target) -> Target:
 
 
 def _vector_features(model: str) -> set[str]:
-    probed = ("avx", "avx2", "fma", "avx512f", "avx512bw", "avx512vl", "avx512dq", "neon", "sve")
+    """The instruction sets that LLVM may use for loops over floats."""
     features = codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": model}))
-    return set(probed) & {str(f) for f in features}
+    return {str(f) for f in features if str(f).startswith(_VECTOR_FEATURES)}
 
 
 def backend(env: Env, target: Target, seed: int) -> Backend:

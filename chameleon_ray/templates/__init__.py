@@ -12,8 +12,7 @@ from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.templates import cpu_conv2d
 
 if TYPE_CHECKING:
-    from chameleon_ray.measure import KnobValues
-    from chameleon_ray.space import Configs, DesignSpace
+    from chameleon_ray.space import Configs, DesignSpace, KnobValues
     from chameleon_ray.tasks import Conv2d, Target
 
 

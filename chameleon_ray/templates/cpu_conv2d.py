@@ -79,9 +79,7 @@ def _register_tile(values: Values) -> npt.NDArray[np.int64]:
     return tile
 
 
-def _derive(
-    task: Conv2d, target: Target, values: Values
-) -> dict[str, npt.NDArray[np.float64]]:
+def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArray[np.float64]]:
     """What follows from the knobs: tiles, bytes touched, reuse, balance, size of the code."""
     f, y, x = values["tile_f"], values["tile_y"], values["tile_x"]
     rc, ry, rx = values["tile_rc"], values["tile_ry"], values["tile_rx"]

@@ -10,7 +10,7 @@ from tvm.s_tir import Schedule
 from chameleon_ray.templates.cpu_conv2d import filter_vectors
 
 if TYPE_CHECKING:
-    from chameleon_ray.measure import KnobValues
+    from chameleon_ray.space import KnobValues
     from chameleon_ray.tasks import Conv2d, Target
 
 

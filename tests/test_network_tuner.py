@@ -1,0 +1,229 @@
+"""Whole runs: tuned, resumed, killed, interrupted and refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import psutil
+import pytest
+
+from chameleon_ray import tune
+from chameleon_ray.errors import MachineError, RunFolderError, SettingsError, UnknownNameError
+from chameleon_ray.measure import Purpose
+from chameleon_ray.network_tuner import _shares
+from chameleon_ray.records import read_records
+
+pytestmark = pytest.mark.ray
+
+SMALL_POLICY = """
+initial: 8
+explorer: {kind: ppo, episodes: 8, waves: 2, steps: 40}
+sampler: {kind: adaptive, variant: authors}
+"""
+
+
+@pytest.fixture
+def policy(tmp_path):
+    """A policy whose rounds are short."""
+    path = tmp_path / "small.yaml"
+    path.write_text(SMALL_POLICY)
+    return str(path)
+
+
+def jobs(folder):
+    """How often each job stands in the journal of a run."""
+    records, damaged = read_records(folder)
+    assert not damaged
+    return Counter(
+        (m.task, m.purpose, json.dumps(m.config, sort_keys=True))
+        for m in (record.measurement for record in records)
+    )
+
+
+def test_a_layer_is_really_tuned_on_this_cpu(tmp_path, policy):
+    """Real kernels: the winner was checked against torch and is no slower than the default."""
+    seen = []
+    result = tune(
+        "resnet18",
+        policy=policy,
+        layers=[2],
+        trials=20,
+        run=tmp_path / "run",
+        on_progress=seen.append,
+    )
+    (layer,) = result.layers
+    assert layer.measurements == 20
+    assert sum(layer.outcomes.values()) == 20
+    assert 0 < layer.best_seconds <= layer.default_seconds
+    assert layer.torch_seconds > 0
+    assert layer.default_won == (layer.best_seconds == layer.default_seconds)
+    records, _ = read_records(tmp_path / "run")
+    winners = [
+        r.measurement
+        for r in records
+        if r.measurement.purpose is not Purpose.FINALIST
+        and dict(r.measurement.config) == dict(layer.best_config)
+    ]
+    assert [w.ok and w.error < 1e-5 for w in winners] == [True]
+    assert sum(result.phase_seconds.values()) == pytest.approx(result.wall_seconds, rel=0.05)
+    assert seen[-1].layers[0].doing == "done"
+    assert seen[-1].layers[0].measurements == 20
+    assert "simulated" not in result.device
+
+
+def test_a_finished_run_is_answered_by_its_journal_and_may_go_further(tmp_path, policy):
+    """Nothing is measured twice, and the same seed finds the same."""
+    folder = tmp_path / "run"
+    arguments = {"env": "simulated", "policy": policy, "layers": [1, 2], "run": folder}
+    first = tune("resnet18", trials=24, **arguments)
+    before = jobs(folder)
+    again = tune("resnet18", trials=24, **arguments)
+    assert jobs(folder) == before
+    assert [x.best_config for x in again.layers] == [x.best_config for x in first.layers]
+    further = tune("resnet18", trials=40, **arguments)
+    assert [x.measurements for x in further.layers] == [40, 40]
+    assert "simulated" in further.device
+    searched = [key for key in jobs(folder) if key[1] in (Purpose.SEARCH, Purpose.DEFAULT)]
+    assert max(jobs(folder)[key] for key in searched) == 1
+
+
+def test_another_seed_or_env_is_refused_by_name(tmp_path, policy):
+    """A journal is never taken for that of other settings."""
+    arguments = {"policy": policy, "layers": [2], "run": tmp_path / "run"}
+    tune("resnet18", env="simulated", trials=10, **arguments)
+    before = jobs(tmp_path / "run")
+    with pytest.raises(RunFolderError, match="seed is 0 there and 3 here"):
+        tune("resnet18", env="simulated", trials=10, seed=3, **arguments)
+    with pytest.raises(RunFolderError, match=r"env_settings\.measurer is 'simulated' there"):
+        tune("resnet18", trials=10, **arguments)
+    assert jobs(tmp_path / "run") == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"network": "resnet81"}, UnknownNameError, "resnet18"),
+        ({"network": "resnet18", "layers": [13]}, UnknownNameError, "12"),
+        ({"network": "resnet18", "env": "tpu"}, UnknownNameError, "simulated"),
+        ({"network": "resnet18", "trials": 0}, SettingsError, "--trials"),
+        ({"network": "resnet18", "seed": -1}, SettingsError, "--seed"),
+        ({"network": "resnet18", "time_budget_seconds": -1}, SettingsError, "--time-budget"),
+    ],
+)
+def test_bad_input_is_refused_before_anything_starts(tmp_path, arguments, error, message):
+    """No folder is made."""
+    with pytest.raises(error, match=message):
+        tune(**arguments, run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_more_cores_than_there_are_is_refused(tmp_path):
+    """A kernel with more threads than cores is no measurement."""
+    env = tmp_path / "many.yaml"
+    env.write_text("cores: 4096\n")
+    with pytest.raises(MachineError, match="4096"):
+        tune("resnet18", env=str(env), run=tmp_path / "run")
+
+
+def test_an_instruction_set_above_the_machines_is_refused(tmp_path):
+    """The child finds out, and the driver says it; no folder stays."""
+    env = tmp_path / "wrong.yaml"
+    env.write_text("model: not-a-cpu\n")
+    with pytest.raises(MachineError, match="not-a-cpu"):
+        tune("resnet18", env=str(env), layers=[2], run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_layer_without_anything_valid_is_stopped_and_the_others_go_on(
+    tmp_path, policy, monkeypatch
+):
+    """Its result says why, with the histogram and a whole message."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    env = tmp_path / "faulty.yaml"
+    env.write_text("measurer: 'faulty_backend:backend'\n")
+    result = tune(
+        "resnet18", env=str(env), policy=policy, layers=[2, 5], trials=9, run=tmp_path / "r"
+    )
+    assert len(result.layers) == 2
+    for layer in result.layers:
+        assert layer.best_seconds is None
+        assert layer.outcomes == {"build_error": 9}
+        assert "9 build_error" in layer.message
+        assert "KeyError" in layer.message
+
+
+def start(folder, policy, *, trials=64, env="simulated"):
+    """A run in a process of its own."""
+    command = [sys.executable, "-m", "chameleon_ray", "tune", "resnet18", "--env", env]
+    command += ["--policy", policy, "--layers", "1,2,3", "--trials", str(trials), "--json"]
+    command += ["--run", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_records(process, folder, n):
+    """Until the journal holds at least n records."""
+    while process.poll() is None:
+        if folder.exists() and sum(1 for _ in folder.glob("*.parquet")) and len(jobs(folder)) >= n:
+            return
+        time.sleep(0.02)
+    pytest.fail(f"the run ended too early: {process.communicate()}")
+
+
+def ours(process):
+    """The processes of a run, but for Ray's two agents: after kill -9 Ray itself takes minutes."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    return [p for p in family if p.name() not in ("ray::DashboardAgent", "ray::RuntimeEnvAgent")]
+
+
+def test_a_killed_run_loses_nothing_and_goes_on(tmp_path, policy):
+    """kill -9 of the driver, twice; the third run finishes, and nothing was measured twice."""
+    folder = tmp_path / "run"
+    for records in (12, 60):
+        process = start(folder, policy)
+        wait_for_records(process, folder, records)
+        family = ours(process)
+        process.kill()
+        process.wait()
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert not alive
+        assert len(jobs(folder)) >= records
+    last = start(folder, policy)
+    out, err = last.communicate(timeout=120)
+    assert last.returncode == 0, err
+    result = json.loads(out)
+    assert [layer["measurements"] for layer in result["layers"]] == [64, 64, 64]
+    counted = jobs(folder)
+    searched = [key for key in counted if key[1] in (Purpose.SEARCH, Purpose.DEFAULT)]
+    assert len(searched) == 3 * 64
+    assert {counted[key] for key in searched} == {1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_a_signal_ends_a_run_with_everything_on_disk_and_no_orphans(tmp_path, policy, number):
+    """Code 130, and every process is gone."""
+    folder = tmp_path / "run"
+    process = start(folder, policy, trials=4096)
+    wait_for_records(process, folder, 20)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, err
+    assert not out
+    assert f"--run {folder}" in err
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    assert len(jobs(folder)) >= 20
+    assert os.access(folder / "run.json", os.R_OK)
+
+
+def test_shares_of_the_wall_add_up():
+    """A running kernel has all cores; the other phases have one each."""
+    shares = _shares({"explore": 4.0, "build": 8.0, "run": 3.0}, 20.0, cores=4)
+    assert shares == {
+        "explore": 1.0, "sample": 0.0, "fit": 0.0, "build": 2.0, "run": 3.0, "other": 14.0
+    }  # fmt: skip
