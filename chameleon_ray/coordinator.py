@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -159,5 +159,13 @@ class PoolMeasurer:
         return measurements
 
     def _jobs(self, configs: Configs, purpose: Purpose) -> list[Job]:
-        job = Job(task=self._task, config={}, purpose=purpose)
-        return [replace(job, config=self._space.describe(config)) for config in configs]
+        describe, broken = self._space.describe, self._space.broken
+        return [
+            Job(
+                task=self._task,
+                config=describe(config),
+                purpose=purpose,
+                breaks=() if valid else tuple(broken(config)),
+            )
+            for config, valid in zip(configs, self._space.valid(configs), strict=True)
+        ]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import ray
 from ray import tune
+from ray.exceptions import RayTaskError
 
 from chameleon_ray.coordinator import PoolMeasurer
 from chameleon_ray.cost_model import make_cost_model
@@ -117,7 +118,8 @@ class LayerTrainable(tune.Trainable):
         except NothingValidError as error:
             self._finish(self._result([], message=str(error)))
         except ChameleonError as error:
-            ray.get(self._context.coordinator.fail.remote(error))
+            cause = error.cause if isinstance(error, RayTaskError) else error
+            ray.get(self._context.coordinator.fail.remote(cause))
             return {"done": True}
         else:
             return {"done": False}

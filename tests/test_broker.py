@@ -93,6 +93,16 @@ def test_the_same_config_for_another_purpose_is_measured():
     assert answer_key("t", Purpose.SEARCH, {}) != answer_key("t", Purpose.TORCH, {})
 
 
+def test_a_statically_invalid_config_is_answered_without_a_worker():
+    """The outcome names the constraints that it breaks, and is recorded."""
+    forbidden = replace(job(1), breaks=("register tile of at most 64 vectors",))
+    answers, recorded, (worker,) = run([job(0), forbidden])
+    assert [j.config["knob"][0] for j in worker.seen] == [0]
+    assert dict(answers)[1].outcome is Outcome.INVALID_STATIC
+    assert "at most 64" in dict(answers)[1].message
+    assert len(recorded) == 2
+
+
 def test_a_lost_worker_is_replaced_and_its_job_given_up_the_third_time():
     """The culprit is `crashed`; the innocent are measured."""
     answers, recorded, used = run([job(i) for i in range(3)], dies_of={1})

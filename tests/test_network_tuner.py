@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,6 +156,55 @@ def test_a_layer_without_anything_valid_is_stopped_and_the_others_go_on(
         assert layer.outcomes == {"build_error": 9}
         assert "9 build_error" in layer.message
         assert "KeyError" in layer.message
+
+
+def test_a_time_budget_gives_every_layer_its_share(tmp_path, policy):
+    """It ends unfinished, and no layer is left without measurements."""
+    result = tune(
+        "resnet18",
+        env="simulated",
+        policy=policy,
+        layers=[1, 2, 3, 4],
+        trials=100_000,
+        time_budget_seconds=12,
+        run=tmp_path / "run",
+    )
+    assert not result.finished
+    assert all(9 <= layer.measurements < 100_000 for layer in result.layers)
+    assert all(layer.best_seconds for layer in result.layers)
+
+
+def test_rollout_workers_explore_within_a_trial(tmp_path):
+    """Each layer has its own, and the placement group holds them."""
+    policy = tmp_path / "remote.yaml"
+    policy.write_text(SMALL_POLICY.replace("waves: 2", "waves: 2, workers: 1"))
+    result = tune(
+        "resnet18",
+        env="simulated",
+        policy=str(policy),
+        layers=[1, 2],
+        trials=20,
+        run=tmp_path / "r",
+    )
+    assert [layer.measurements for layer in result.layers] == [20, 20]
+
+
+def test_a_full_disk_ends_the_run_with_what_was_measured(tmp_path, policy):
+    """The message names the folder and the remedy; what was recorded stays."""
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", str(small)]
+    if (
+        not shutil.which("mount")
+        or subprocess.run(mount, check=False, capture_output=True).returncode
+    ):
+        pytest.skip("needs the right to mount a small file system")
+    try:
+        with pytest.raises(RunFolderError, match=r"small/run.*No space left"):
+            tune("resnet18", env="simulated", policy=policy, layers=[1], run=small / "run")
+        assert len(jobs(small / "run")) > 10
+    finally:
+        subprocess.run(["umount", str(small)], check=True)
 
 
 def start(folder, policy, *, trials=64, env="simulated"):

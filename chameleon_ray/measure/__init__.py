@@ -53,12 +53,14 @@ class Job:
         config: Knob values, or empty for torch's kernel.
         purpose: Why.
         best_seconds: The task's best time so far: a clearly slower candidate is timed less.
+        breaks: The static constraints that the config breaks; if any, it is not built.
     """
 
     task: Conv2d
     config: KnobValues
     purpose: Purpose = Purpose.SEARCH
     best_seconds: float | None = None
+    breaks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,11 +85,15 @@ class Broker:
         """
         answers: asyncio.Queue[tuple[int, list[Measurement] | Exception]] = asyncio.Queue()
         for position, job in enumerate(jobs):
+            ticket = _Ticket(jobs=[job], position=position, answers=answers)
             known = self._known(job)
             if known is not None:
                 answers.put_nowait((position, [known]))
+            elif job.breaks:
+                message = f"breaks: {', '.join(job.breaks)}"
+                self._finish(ticket, [_failed(job, Outcome.INVALID_STATIC, message)])
             else:
-                self._enqueue(_Ticket(jobs=[job], position=position, answers=answers))
+                self._enqueue(ticket)
         for _ in jobs:
             position, answer = await answers.get()
             if isinstance(answer, Exception):
@@ -138,7 +142,7 @@ class Broker:
             self._arrived.set()
         else:
             text = f"its worker was lost {ticket.attempts} times; the last time: {message}"
-            self._finish(ticket, [_crashed(job, text) for job in ticket.jobs])
+            self._finish(ticket, [_failed(job, Outcome.CRASHED, text) for job in ticket.jobs])
         return await self.replace_worker()
 
     def _finish(self, ticket: _Ticket, measurements: list[Measurement]) -> None:
@@ -168,12 +172,12 @@ class Broker:
             await self._arrived.wait()
 
 
-def _crashed(job: Job, message: str) -> Measurement:
+def _failed(job: Job, outcome: Outcome, message: str) -> Measurement:
     return Measurement(
         task=job.task.key,
         config=job.config,
         purpose=job.purpose,
-        outcome=Outcome.CRASHED,
+        outcome=outcome,
         message=message,
     )
 

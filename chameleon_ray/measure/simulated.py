@@ -68,7 +68,7 @@ class SimulatedKernel:
 
     def time(self, calls: int) -> float:
         """Simulated seconds of one execution, the mean over `calls`."""
-        return self._seconds * (1 + _NOISE * abs(self._rng.standard_normal()) / calls**0.5)
+        return self._seconds * (1 + _NOISE * abs(self._rng.standard_normal()) / math.sqrt(calls))
 
     def error(self) -> float:
         """Zero: there is no output."""
