@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.measure import Measurement
-from chameleon_ray.settings import CostModelSettings
+from chameleon_ray.plugins import load
+from chameleon_ray.settings import CostModelSettings, PluginSettings
 from chameleon_ray.space import Configs, DesignSpace, Features, Score, Vector
 
 _HELD_OUT = 5  # one point in so many is held out to choose the number of rounds
@@ -175,6 +176,11 @@ class XgbCostModel:
         return Booster(parameters, [points]), points
 
 
-def make_cost_model(settings: CostModelSettings, *, seed: int) -> CostModel:
+def make_cost_model(settings: CostModelSettings | PluginSettings, *, seed: int) -> CostModel:
     """The cost model that the settings describe; `seed` chooses the held-out points."""
-    return XgbCostModel(settings, seed=seed)
+    match settings:
+        case CostModelSettings():
+            return XgbCostModel(settings, seed=seed)
+        case PluginSettings():
+            model: CostModel = load(settings.kind, what="cost_model")(**settings.options)
+            return model

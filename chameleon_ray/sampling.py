@@ -8,7 +8,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from chameleon_ray.settings import AdaptiveSettings, GreedySettings, Policy
+from chameleon_ray.plugins import load
+from chameleon_ray.settings import AdaptiveSettings, GreedySettings, PluginSettings, Policy
 from chameleon_ray.space import BoolArray, Configs, DesignSpace
 
 Points = npt.NDArray[np.floating] | npt.NDArray[np.integer]
@@ -182,6 +183,9 @@ def make_sampler(policy: Policy) -> Sampler:
             return AdaptiveSampler(settings, candidates=policy.candidates)
         case GreedySettings() as settings:
             return GreedySampler(settings)
+        case PluginSettings() as settings:
+            sampler: Sampler = load(settings.kind, what="sampler")(**settings.options)
+            return sampler
 
 
 def synthesise(

@@ -10,7 +10,7 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError
 
 from chameleon_ray.errors import SettingsError, UnknownNameError
 
@@ -20,6 +20,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
 
+_PLUGIN = r"^[\w.]+:\w+$"
 _STRICT = ConfigDict(extra="forbid")
 T = TypeVar("T")
 
@@ -141,6 +142,7 @@ class CostModelSettings:
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["xgb"] = "xgb"
     mode: Literal["xgb-reg"] = "xgb-reg"
     max_depth: Count = 3
     learning_rate: Positive = 0.3
@@ -148,8 +150,40 @@ class CostModelSettings:
     patience: Count = 20
 
 
-Explorer = PpoSettings | AnnealingSettings | RandomSettings
-Sampler = AdaptiveSettings | GreedySettings
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PluginSettings:
+    """A part of your own: the class `kind` (`package.module:Class`), called with `options`."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Annotated[str, Field(pattern=_PLUGIN)]
+    options: dict[str, bool | int | float | str] = field(default_factory=dict)
+
+
+def _by_kind(default: str) -> Discriminator:
+    """Chooses a union's member by `kind`, for a mapping as for settings already made."""
+
+    def tag(value: Any) -> str | None:
+        kind = value.get("kind", default) if isinstance(value, dict) else value.kind
+        return "plugin" if isinstance(kind, str) and ":" in kind else kind
+
+    return Discriminator(tag)
+
+
+_Plugin = Annotated[PluginSettings, Tag("plugin")]
+Explorer = Annotated[
+    Annotated[PpoSettings, Tag("ppo")]
+    | Annotated[AnnealingSettings, Tag("annealing")]
+    | Annotated[RandomSettings, Tag("random")]
+    | _Plugin,
+    _by_kind("ppo"),
+]
+Sampler = Annotated[
+    Annotated[AdaptiveSettings, Tag("adaptive")]
+    | Annotated[GreedySettings, Tag("greedy")]
+    | _Plugin,
+    _by_kind("adaptive"),
+]
+CostModel = Annotated[Annotated[CostModelSettings, Tag("xgb")] | _Plugin, _by_kind("xgb")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -168,11 +202,9 @@ class Policy:
     initial: Count = 64
     candidates: Count = 64
     measurements: Count = 1000
-    explorer: Annotated[Explorer, Field(discriminator="kind")] = field(default_factory=PpoSettings)
-    sampler: Annotated[Sampler, Field(discriminator="kind")] = field(
-        default_factory=AdaptiveSettings
-    )
-    cost_model: CostModelSettings = field(default_factory=CostModelSettings)
+    explorer: Explorer = field(default_factory=PpoSettings)
+    sampler: Sampler = field(default_factory=AdaptiveSettings)
+    cost_model: CostModel = field(default_factory=CostModelSettings)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,8 +288,12 @@ def _explain(kind: type, error: ValidationError, where: str) -> SettingsError | 
     key = ".".join(p for p in path if p not in _KINDS) or "(the whole file)"
     if problem["type"] == "unexpected_keyword_argument":
         return UnknownNameError("key", key, _known_keys(kind, path[:-1]), where=where)
+    if problem["type"] == "union_tag_invalid":
+        known = [*_KINDS_OF[key], "package.module:Class"]
+        return UnknownNameError(f"{key}.kind", problem["ctx"]["tag"], known, where=where)
     found = problem.get("input")
-    return SettingsError(f"{where}: {key}: {problem['msg']} (found {found!r}).")
+    text = problem["msg"].removeprefix("Value error, ")
+    return SettingsError(f"{where}: {key}: {text} (found {found!r}).")
 
 
 def _known_keys(kind: Any, path: list[str]) -> list[str]:
@@ -285,4 +321,11 @@ _KINDS: dict[str, type] = {
     "random": RandomSettings,
     "adaptive": AdaptiveSettings,
     "greedy": GreedySettings,
+    "xgb": CostModelSettings,
+    "plugin": PluginSettings,
+}
+_KINDS_OF = {
+    "explorer": ("ppo", "annealing", "random"),
+    "sampler": ("adaptive", "greedy"),
+    "cost_model": ("xgb",),
 }

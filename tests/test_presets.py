@@ -93,7 +93,6 @@ def test_missing_file(folder):
         ("initial: many\n", r"mine\.yaml: initial: .*'many'"),
         ("initial: 0\n", r"mine\.yaml: initial: .*greater than 0.*found 0"),
         ("explorer: {kind: ppo, steps: -1}\n", r"mine\.yaml: explorer\.steps: .*found -1"),
-        ("explorer: {kind: magic}\n", r"mine\.yaml: explorer: .*magic"),
         ("a: !!python/object:os.system {}\n", r"mine\.yaml, line 1: not valid YAML"),
     ],
 )

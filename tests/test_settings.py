@@ -6,7 +6,10 @@ import pickle
 import pytest
 import yaml
 
+from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.errors import SettingsError, UnknownNameError
+from chameleon_ray.explorers import make_explorer
+from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import (
     AdaptiveSettings,
     AnnealingSettings,
@@ -91,7 +94,6 @@ def test_an_unknown_key_is_named_with_the_known_ones(read, text, words):
         (policy, "candidates: many", ["candidates", "integer", "'many'"]),
         (policy, "cost_model: {learning_rate: -1}", ["cost_model.learning_rate", "found -1"]),
         (policy, "explorer: {kind: ppo, waves: 7}", ["explorer", "waves (7) must divide"]),
-        (policy, "explorer: {kind: dqn}", ["explorer", "'ppo'", "'annealing'", "'random'"]),
         (
             policy,
             "sampler: {kind: adaptive, threshold: 1}",
@@ -121,3 +123,47 @@ def test_settings_travel_and_cannot_be_changed(kind):
     assert pickle.loads(pickle.dumps(made)) == made
     with pytest.raises(dataclasses.FrozenInstanceError):
         made.description = "other"
+
+
+@pytest.mark.parametrize(
+    ("text", "known"),
+    [
+        ("explorer: {kind: dqn}", "ppo, annealing, random"),
+        ("sampler: {kind: all}", "adaptive, greedy"),
+        ("cost_model: {kind: gnn}", "xgb"),
+    ],
+)
+def test_an_unknown_kind_is_named_with_the_known_ones(text, known):
+    """Also that a class of one's own may be named."""
+    with pytest.raises(UnknownNameError, match=f"{known}, package.module:Class"):
+        policy(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "make"),
+    [
+        ("explorer: {kind: 'own_parts:Own', options: {reach: 3}}", make_explorer),
+        ("cost_model: {kind: 'own_parts:Own', options: {reach: 3}}", make_cost_model),
+    ],
+)
+def test_a_part_of_ones_own_is_made_with_its_options(text, make, tmp_path, monkeypatch):
+    """The class is found on Python's path; a name that is not there is an error that says so."""
+    (tmp_path / "own_parts.py").write_text(
+        "class Own:\n    def __init__(self, *, reach):\n        self.reach = reach\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = policy(text)
+    chosen = settings.explorer if make is make_explorer else settings.cost_model
+    assert make(chosen, seed=0).reach == 3
+    with pytest.raises(SettingsError, match="no_such_module.*PYTHONPATH"):
+        make(dataclasses.replace(chosen, kind="no_such_module:Own"), seed=0)
+
+
+def test_a_sampler_of_ones_own_is_made_with_its_options(tmp_path, monkeypatch):
+    """As explorers and cost models are."""
+    (tmp_path / "own_sampler.py").write_text(
+        "class Own:\n    def __init__(self, *, reach):\n        self.reach = reach\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    settings = policy("sampler: {kind: 'own_sampler:Own', options: {reach: 3}}")
+    assert make_sampler(settings).reach == 3

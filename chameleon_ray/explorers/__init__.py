@@ -7,9 +7,11 @@ from typing import Protocol
 
 import numpy as np
 
+from chameleon_ray.plugins import load
 from chameleon_ray.settings import (
     AnnealingSettings,
     Explorer as ExplorerSettings,
+    PluginSettings,
     PpoSettings,
     RandomSettings,
 )
@@ -70,6 +72,9 @@ def make_explorer(settings: ExplorerSettings, *, seed: int) -> Explorer:
             from chameleon_ray.explorers.annealing import AnnealingExplorer
 
             return AnnealingExplorer(settings)
+        case PluginSettings():
+            explorer: Explorer = load(settings.kind, what="explorer")(**settings.options)
+            return explorer
         case RandomSettings():
             from chameleon_ray.explorers.random import RandomExplorer
 

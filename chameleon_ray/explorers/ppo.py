@@ -206,8 +206,9 @@ class PpoExplorer:
         with _one_torch_thread():
             algorithm.begin(begin, self._settings, rng)
             algorithm.train()
-        self.report = _report(algorithm.shares)
-        shares = [share for wave in algorithm.shares for share in wave]
+        waves, algorithm.shares = algorithm.shares, []
+        self.report = _report(waves)
+        shares = [share for wave in waves for share in wave]
         return Candidates.ranked(
             space,
             np.concatenate([share.configs for share in shares]),

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from chameleon_ray.errors import SettingsError
+from chameleon_ray.plugins import load
 
 if TYPE_CHECKING:
     from chameleon_ray.measure import Builder, Runner
@@ -61,10 +60,6 @@ def open_backend(env: Env, target: Target, seed: int) -> Backend:
         case "simulated":
             from chameleon_ray.measure.simulated import backend
         case name:
-            module, _, function = name.partition(":")
-            try:
-                backend = getattr(importlib.import_module(module), function)
-            except (ImportError, AttributeError) as error:
-                raise SettingsError(f"measurer: {name!r} cannot be imported: {error}") from error
+            backend = load(name, what="measurer")
     opened: Backend = backend(env, target, seed)
     return opened
