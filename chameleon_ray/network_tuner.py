@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import platform
-import shutil
-import signal
 import tempfile
 import threading
 import time
@@ -14,7 +11,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from chameleon_ray.errors import ChameleonError, MachineError, SettingsError
@@ -25,6 +21,7 @@ from chameleon_ray.presets import load_env, load_policy
 from chameleon_ray.records import Provenance
 from chameleon_ray.results import PHASES, LayerProgress, NetworkResult, Progress
 from chameleon_ray.run_folder import Manifest, RunFolder
+from chameleon_ray.session import ray_session, terminating_as_interrupt
 from chameleon_ray.settings import Env, Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space, template_version
@@ -55,6 +52,11 @@ class Plan:
         """Processes that each layer's explorer has besides its own."""
         explorer = self.policy.explorer
         return explorer.workers if isinstance(explorer, PpoSettings) else 0
+
+    @property
+    def cpus(self) -> int:
+        """CPUs that the layers at once ask Ray for."""
+        return self.at_once * (1 + self.rollout_workers)
 
     @property
     def at_once(self) -> int:
@@ -110,8 +112,8 @@ def tune(
     folder = RunFolder(Path(run) if run else _new_folder(network))
     with ExitStack() as stack:
         stack.callback(folder.close)
-        stack.enter_context(_ray(plan))
-        stack.enter_context(_terminating_as_interrupt())  # after Ray, which has its own way
+        stack.enter_context(ray_session(address=plan.address, cpus=plan.cpus))
+        stack.enter_context(terminating_as_interrupt())  # after Ray, which has its own way
         return _Run(plan, folder, on_progress).result()
 
 
@@ -367,68 +369,3 @@ def _versions() -> dict[str, str]:
         except metadata.PackageNotFoundError:
             installed.pop(package, None)
     return installed
-
-
-@contextmanager
-def _terminating_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: by KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-@contextmanager
-def _ray(plan: Plan) -> Iterator[None]:
-    """A quiet Ray, of this process alone unless an address was given."""
-    quiet = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "RAY_DEDUP_LOGS": "0",
-    }
-    for name, value in quiet.items():
-        os.environ.setdefault(name, value)
-    import ray
-
-    if ray.is_initialized():
-        yield
-        return
-    if plan.address:
-        ray.init(address=plan.address, logging_level="ERROR", log_to_driver=False)
-    else:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(
-            address="local",
-            num_cpus=max(1, plan.at_once) * (1 + plan.rollout_workers),
-            num_gpus=0,
-            object_store_memory=128 * 2**20,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-        )
-    session = None if plan.address else _session_folder()
-    try:
-        yield
-    finally:
-        ray.shutdown()
-        if session:
-            shutil.rmtree(session, ignore_errors=True)
-
-
-def _session_folder() -> Path | None:
-    """Where Ray keeps the logs and sockets of this run, to be removed with it."""
-    import ray
-
-    node = ray._private.worker._global_node  # noqa: SLF001 - there is no public way
-    return Path(node.get_session_dir_path()) if node else None

@@ -155,7 +155,7 @@ def test_a_part_of_ones_own_is_made_with_its_options(text, make, tmp_path, monke
     settings = policy(text)
     chosen = settings.explorer if make is make_explorer else settings.cost_model
     assert make(chosen, seed=0).reach == 3
-    with pytest.raises(SettingsError, match="no_such_module.*PYTHONPATH"):
+    with pytest.raises(SettingsError, match=r"no_such_module.*PYTHONPATH"):
         make(dataclasses.replace(chosen, kind="no_such_module:Own"), seed=0)
 
 

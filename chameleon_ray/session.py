@@ -1,0 +1,83 @@
+"""Ray for the time of a run, and signals that end it in order."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+
+@contextmanager
+def terminating_as_interrupt() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does: by KeyboardInterrupt."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_signal: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def ray_session(*, address: str | None, cpus: int) -> Iterator[None]:
+    """A quiet Ray while the body runs, of this process alone unless there is an address.
+
+    Args:
+        address: Of a cluster that runs already.
+        cpus: What a Ray of our own hands out. A trial asks for one and so does each of its rollout
+            workers; benches ask for none, since their leases decide who computes.
+    """
+    quiet = {
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        "RAY_AIR_NEW_OUTPUT": "0",
+        "TUNE_DISABLE_SIGINT_HANDLER": "1",
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "RAY_DEDUP_LOGS": "0",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    import ray
+
+    if ray.is_initialized():
+        yield
+        return
+    if address:
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+    else:
+        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+        ray.init(
+            address="local",
+            num_cpus=cpus,
+            num_gpus=0,
+            object_store_memory=128 * 2**20,
+            include_dashboard=False,
+            logging_level="ERROR",
+            log_to_driver=False,
+        )
+    session = None if address else _session_folder()
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if session:
+            shutil.rmtree(session, ignore_errors=True)
+
+
+def _session_folder() -> Path | None:
+    """Where Ray keeps the logs and sockets of this run, to be removed with it."""
+    import ray
+
+    node = ray._private.worker._global_node  # noqa: SLF001 - there is no public way
+    return Path(node.get_session_dir_path()) if node else None
