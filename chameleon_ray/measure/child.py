@@ -47,8 +47,10 @@ class Child:
 
     def __init__(self, env: Env, target: Target, seed: int) -> None:
         self._env, self._target, self._seed = env, target, seed
-        # Read once, when the forkserver starts: TVM's and torch's threads are those of a kernel.
+        # TVM reads these once, when the forkserver starts. After a kernel its idle threads spin for
+        # a tenth of a second by default, on cores that the next kernel, or torch, is timed on.
         os.environ["TVM_NUM_THREADS"] = str(target.cores)
+        os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = "2000"
         self._context = multiprocessing.get_context("forkserver")
         preload = "preload" if env.measurer == "tvm" else "backend"
         self._context.set_forkserver_preload([f"chameleon_ray.measure.{preload}"])

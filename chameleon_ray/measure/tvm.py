@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import tvm
 from tvm.target import codegen
 
@@ -63,6 +64,7 @@ def backend(env: Env, target: Target, seed: int) -> Backend:
         MachineError: The target does not fit this machine.
     """
     resolved = resolve_target(target)
+    torch.set_num_threads(resolved.cores)
     return Backend(
         builder=TvmBuilder(resolved, seed),
         runner=TimedRunner(env.repeats, env.final_repeats),
@@ -103,17 +105,12 @@ class TvmKernel:
 class TorchKernel:
     """torch's own convolution (oneDNN) on the same inputs and as many threads."""
 
-    def __init__(self, task: Conv2d, target: Target, seed: int) -> None:
-        import torch
-
-        torch.set_num_threads(target.cores)
-        data, weight, _ = _arrays(task, target.lanes, seed)
+    def __init__(self, task: Conv2d, seed: int) -> None:
+        data, weight, _ = _arrays(task, 1, seed)
         self._task, self._data, self._weight = task, torch.tensor(data), torch.tensor(weight)
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls` in a row."""
-        import torch
-
         t = self._task
         with torch.inference_mode():
             start = time.perf_counter()
@@ -146,9 +143,6 @@ def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
 
 @lru_cache(maxsize=2)
 def _reference(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
-    import torch
-
-    torch.set_num_threads(1)
     data, weight, _ = _arrays(task, 1, seed)
     result: npt.NDArray[np.float32] = torch.nn.functional.conv2d(
         torch.tensor(data),
@@ -157,6 +151,7 @@ def _reference(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
         padding=task.padding,
         groups=task.groups,
     ).numpy()
+    time.sleep(_QUIET_SECONDS)
     return result
 
 
@@ -172,7 +167,7 @@ class TvmBuilder:
     def build(self, task: Conv2d, config: KnobValues) -> Kernel:
         """The kernel of one config, or torch's if the config is empty."""
         if not config:
-            return TorchKernel(task, self.target, self._seed)
+            return TorchKernel(task, self._seed)
         module = schedule(task, self.target, config)
         executable = tvm.compile(module, target=self._tvm_target)
         return TvmKernel(executable["main"], task, self.target.lanes, self._seed)
