@@ -7,6 +7,8 @@ is padded with zeros. `tile_f` splits the vectors of filters, not the filters.
 
 from __future__ import annotations
 
+import itertools
+import math
 from functools import partial
 
 import numpy as np
@@ -122,24 +124,20 @@ def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArr
 def default_config(task: Conv2d, target: Target) -> Configs:
     """What an expert would write down without measuring, `(knobs,)`.
 
-    The register tile is the largest that the register file holds, square rather than long; the
-    whole filter window and a few channels are reduced in it; there are a few chunks per core.
+    The register tile hides the latency of an FMA and stays clear of spilling: at most 14 vectors
+    of 32 registers (AVX-512, NEON) or 12 of 16 (AVX2), at most two of them of filters. The whole
+    filter window and a few channels are reduced in it, unrolled; there are a few chunks per core.
+    The numbers are the best of many such rules (`benchmarks/defaults.py`).
     """
     space = design_space(task, target)
-    f, y, x = (k.choices for k in space.knobs[:3])
-    registers = 28 if target.lanes != 8 else 12  # of 32 (AVX-512, NEON), of 16 (AVX2)
-    tiles = {
-        (cf[2], cy[2], cx[2])
-        for cf in f
-        for cy in y
-        for cx in x
-        if cf[2] * cy[2] * cx[2] <= registers
-    }
-    f2, y2, x2 = max(tiles, key=_expected_speed)
+    f, y, x = (knob.choices for knob in space.knobs[:3])
+    most = 12 if target.lanes == 8 else 14
+    widths = {choice[2] for choice in f if choice[2] <= 2}
+    tiles = itertools.product(widths, {c[2] for c in y}, {c[2] for c in x})
+    f2, y2, x2 = max((t for t in tiles if math.prod(t) <= most), key=_expected_speed)
     channels = max(c for c in _divisors(task.in_channels) if c <= 16)
+    vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
     wanted = 4 * target.cores
-    vectors = filter_vectors(task, target) // f2
-    rows = task.out_height // y2
     y0 = min((d for d in _divisors(rows) if d >= wanted), default=rows)
     f0 = min((d for d in _divisors(vectors) if d * y0 >= wanted), default=vectors)
     return space.config(
@@ -151,16 +149,16 @@ def default_config(task: Conv2d, target: Target) -> Configs:
             "tile_ry": (1, task.kernel_height),
             "tile_rx": (1, task.kernel_width),
             "auto_unroll_max_step": (256,),
-            "unroll_explicit": (0,),
+            "unroll_explicit": (1,),
         }
     )
 
 
-def _expected_speed(tile: tuple[int, int, int]) -> tuple[float, int]:
-    """Accumulators that hide the latency of an FMA, then fewest loads for each, then long rows."""
+def _expected_speed(tile: tuple[int, int, int]) -> tuple[float, float, int]:
+    """Accumulators that hide the latency of an FMA, then few loads for each, then long rows."""
     f, y, x = tile
-    hidden = min(f * y * x, 12)
-    return (hidden * f * y * x / (f + y * x) ** 0.5, x)
+    accumulators = f * y * x
+    return (min(accumulators, 12), accumulators / (f + y * x) ** 0.5, x)
 
 
 def _divisors(number: int) -> list[int]:
