@@ -18,6 +18,7 @@ from tvm.target import codegen
 from chameleon_ray.errors import MachineError
 from chameleon_ray.measure import Kernel
 from chameleon_ray.measure.backend import Backend
+from chameleon_ray.measure.pinning import main_thread_apart
 from chameleon_ray.settings import Env, RepeatSettings
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
@@ -108,6 +109,7 @@ class TorchKernel:
     def __init__(self, task: Conv2d, seed: int) -> None:
         data, weight, _ = _arrays(task, 1, seed)
         self._task, self._data, self._weight = task, torch.tensor(data), torch.tensor(weight)
+        self.time(1)  # starts torch's threads before anything is bound
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls` in a row."""
@@ -181,10 +183,12 @@ class TimedRunner:
 
     def run(self, kernel: Kernel, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
         """Relative error of the first execution, and seconds of each repeat."""
-        s = self._settings
         error = kernel.error()
-        once = kernel.time(1)
-        calls = self._calls(once)
+        with main_thread_apart():
+            return error, tuple(self._repeats(kernel, best_seconds))
+
+    def _repeats(self, kernel: Kernel, best_seconds: float | None) -> list[float]:
+        s, calls = self._settings, self._calls(kernel.time(1))
         repeats: list[float] = []
         while len(repeats) < s.most:
             repeats.append(kernel.time(calls))
@@ -192,25 +196,25 @@ class TimedRunner:
                 break
             if len(repeats) >= s.least and _half_interval(repeats) <= s.interval:
                 break
-        return error, tuple(repeats)
+        return repeats
 
     def compare(self, kernels: Sequence[Kernel]) -> list[tuple[float, ...]]:
         """Seconds of each repeat for each kernel, taken in turns.
 
         torch's threads spin for a while after their work, so its turn stands apart.
         """
-        calls = [self._calls(k.time(1)) for k in kernels]
+        calls = [self._calls(kernel.time(1)) for kernel in kernels]
         repeats: list[list[float]] = [[] for _ in kernels]
-        for _ in range(self._final_repeats):
-            for i, kernel in enumerate(kernels):
-                apart = isinstance(kernel, TorchKernel)
-                if apart:
-                    time.sleep(_QUIET_SECONDS)
-                kernel.time(1)
-                repeats[i].append(kernel.time(calls[i]))
-                if apart:
-                    time.sleep(_QUIET_SECONDS)
-        return [tuple(r) for r in repeats]
+        time.sleep(_QUIET_SECONDS)
+        with main_thread_apart():
+            for _ in range(self._final_repeats):
+                for kernel, times, n in zip(kernels, repeats, calls, strict=True):
+                    quiet_seconds = _QUIET_SECONDS if isinstance(kernel, TorchKernel) else 0.0
+                    time.sleep(quiet_seconds)
+                    kernel.time(1)
+                    times.append(kernel.time(n))
+                    time.sleep(quiet_seconds)
+        return [tuple(times) for times in repeats]
 
     def _calls(self, once: float) -> int:
         return max(1, math.ceil(self._settings.seconds / once))
