@@ -84,8 +84,9 @@ class LayerTrainable(tune.Trainable):
         rng = np.random.default_rng([c.seed, self._layer.index])
         default = default_config(self._layer.task, c.target)[None, :]
         first = np.concatenate([default, space.random(c.policy.initial, rng, avoid=default)])
-        self._close_explorer()
-        self._explorer = make_explorer(c.policy.explorer, seed=c.seed)
+        with self._phases.phase("other"):  # it imports and builds for seconds
+            self._close_explorer()
+            self._explorer = make_explorer(c.policy.explorer, seed=c.seed)
         return tune_task(
             self._layer.task,
             space,

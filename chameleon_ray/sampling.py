@@ -86,11 +86,24 @@ class AdaptiveSampler:
         failed: BoolArray,
         rng: np.random.Generator,
     ) -> Configs:
-        """One config for each cluster, that of the best candidate's cluster first."""
+        """The `exploit` best new candidates; then one config for each cluster, the best's first."""
         ranked = space.distinct(candidates.configs[space.valid(candidates.configs)])
-        points = ranked[: self._candidates]
-        if not len(points):
+        if not len(ranked):
             return space.random(self._settings.smallest, rng, avoid=visited)
+        clustered = self._clustered(space, ranked, visited, failed, rng)
+        best = ranked[~space.contains(visited, ranked)][: self._settings.exploit]
+        return space.distinct(np.concatenate([best, clustered]))
+
+    def _clustered(
+        self,
+        space: DesignSpace,
+        ranked: Configs,
+        visited: Configs,
+        failed: BoolArray,
+        rng: np.random.Generator,
+    ) -> Configs:
+        """Algorithm 1: a new config for each cluster, the best candidate's first."""
+        points = ranked[: self._candidates]
         if self._settings.variant == "letter":
             centroids, labels = self._all_knobs(space, points, rng)
         else:

@@ -109,6 +109,7 @@ class AdaptiveSettings:
         variant: `letter` follows Algorithm 1: every k, all knobs. `authors` follows their code:
             k in steps of 8, k-means over the two knobs with the most choices.
         threshold: The knee of the loss curve (`threshold` of Table 7).
+        exploit: So many of the best-scored new candidates are measured besides; the paper has none.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -117,6 +118,7 @@ class AdaptiveSettings:
     smallest: Count = 8
     largest: Count = 64
     threshold: Annotated[float, Field(gt=1)] = 2.5
+    exploit: Annotated[int, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

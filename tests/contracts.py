@@ -14,6 +14,7 @@ from chameleon_ray.space import Constraint, DesignSpace, options, split
 SAMPLERS = {
     "letter": Policy(sampler=AdaptiveSettings(variant="letter")),
     "authors": Policy(sampler=AdaptiveSettings(variant="authors")),
+    "exploiting": Policy(sampler=AdaptiveSettings(variant="letter", exploit=6)),
     "greedy": Policy(sampler=GreedySettings()),
 }
 COST_MODELS = {"xgb": CostModelSettings()}

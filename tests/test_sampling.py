@@ -78,6 +78,18 @@ def test_the_cluster_of_the_best_candidate_comes_first():
     assert [tuple(row) for row in chosen] == [(x + 1, y) for x, y in groups]
 
 
+def test_the_best_scored_new_candidates_may_be_measured_besides():
+    """They come first, in their order; what was measured is passed over."""
+    space = plain_space(100, 100)
+    configs = np.random.default_rng(0).integers(0, 100, size=(64, 2)).astype(np.int32)
+    configs = space.distinct(configs)
+    plain = choose(letter(), space, configs, visited=configs[1:2])
+    chosen = choose(letter(exploit=3), space, configs, visited=configs[1:2])
+    assert (chosen[:3] == configs[[0, 2, 3]]).all()
+    assert space.contains(chosen, plain).all()
+    assert len(space.distinct(chosen)) == len(chosen)
+
+
 def test_a_centroid_on_forbidden_ground_becomes_its_nearest_candidate():
     """The mean of allowed configs may be forbidden; the nearest candidate stands in for it."""
     not_5 = Constraint(name="not 5", holds=lambda v: v["k0"][:, 0] != 5)
