@@ -48,22 +48,36 @@ class Coordinator:
         self._first_job_at: float | None = None
         self._error: BaseException | None = None
         self._serving: list[asyncio.Task[None]] = []
+        self._importing = 0
+        self._imported = asyncio.Event()
 
     async def start(self) -> Device | ChameleonError:
         """Start all benches; what they measure on, or why they cannot."""
         answers = await asyncio.gather(*(b.actor.start.remote() for b in self._benches))
         return next((a for a in answers if isinstance(a, ChameleonError)), answers[0])
 
-    async def open(self, folder: str, provenance: Provenance) -> list[str]:
-        """Open the journal, learn what it holds, and begin; the names of damaged files."""
+    async def open(self, folder: str, provenance: Provenance, trials: int) -> list[str]:
+        """Open the journal, learn what it holds, and begin; the names of damaged files.
+
+        Nothing is measured before so many trials have checked in: until then they import, on cores
+        that a kernel would be timed on.
+        """
+        self._importing = trials
         self._journal = Journal(Path(folder), provenance)
         records = self._journal.records()
         self._broker.learn(r.measurement for r in records)
         self._serving = [asyncio.create_task(self._broker.serve(b)) for b in self._benches]
         return self._journal.damaged
 
+    async def check_in(self) -> None:
+        """A trial's process is ready."""
+        self._importing -= 1
+        if self._importing <= 0:
+            self._imported.set()
+
     async def measure(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, Measurement]]:
         """See `Broker.measure`; streams."""
+        await self._imported.wait()
         if self._first_job_at is None:
             self._first_job_at = time.time()
         async for answer in self._broker.measure(jobs):

@@ -64,6 +64,7 @@ class LayerTrainable(tune.Trainable):
         self._context = context
         self._explorer: Explorer | None = None
         self._begin(config["layer"])
+        context.coordinator.check_in.remote()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         """Ray calls this to go on with another layer in the same process."""

@@ -225,7 +225,7 @@ class _Run:
             seed=plan.seed,
         )
         path = str(self._folder.path.resolve())
-        ray.get(self._coordinator.open.remote(path, provenance))
+        ray.get(self._coordinator.open.remote(path, provenance, plan.at_once))
 
     def _tune(self, device: Device) -> None:
         from ray import tune as ray_tune
