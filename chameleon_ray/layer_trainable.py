@@ -83,8 +83,10 @@ class LayerTrainable(tune.Trainable):
     def _tuning(self) -> Iterator[History]:
         c, space = self._context, self._space
         rng = np.random.default_rng([c.seed, self._layer.index])
-        default = default_config(self._layer.task, c.target)[None, :]
-        first = np.concatenate([default, space.random(c.policy.initial, rng, avoid=default)])
+        default = default_config(self._layer.task, c.target)
+        around = rng.permutation(space.neighbours(default))[: c.policy.neighbours]
+        known = np.concatenate([default[None, :], around])
+        first = np.concatenate([known, space.random(c.policy.initial, rng, avoid=known)])
         with self._phases.phase("other"):  # it imports and builds for seconds
             self._close_explorer()
             self._explorer = make_explorer(c.policy.explorer, seed=c.seed)

@@ -194,6 +194,7 @@ class Policy:
 
     Attributes:
         initial: Random configs measured before the cost model's first fit.
+        neighbours: Configs one step from the default measured with them; the paper has none.
         candidates: Best-scored distinct configs that a round hands to the sampler (`b_GBT`).
         measurements: Cap per layer, unless --trials says otherwise (`Sigma(b_GBT)`, Table 8;
             the 16 iterations of Table 7 are "equivalent to 1000").
@@ -202,6 +203,7 @@ class Policy:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     description: str = ""
     initial: Count = 64
+    neighbours: Annotated[int, Field(ge=0)] = 0
     candidates: Count = 64
     measurements: Count = 1000
     explorer: Explorer = field(default_factory=PpoSettings)
