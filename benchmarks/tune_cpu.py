@@ -89,6 +89,7 @@ def main() -> None:
     parser.add_argument("network", nargs="?", default="resnet18")
     parser.add_argument("--env", default="cpu")
     parser.add_argument("--policy", default="chameleon")
+    parser.add_argument("--layers", default="", help="such as 1,4,11")
     parser.add_argument("--trials", default="64")
     parser.add_argument("--seed", default="0")
     parser.add_argument("--json", action="store_true", help="one object on one line")
@@ -96,7 +97,16 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         run = Path(folder) / "run"
         arguments = [options.network, "--env", options.env, "--policy", options.policy]
-        arguments += ["--trials", options.trials, "--seed", options.seed, "--run", str(run)]
+        arguments += [
+            "--layers",
+            options.layers,
+            "--trials",
+            options.trials,
+            "--seed",
+            options.seed,
+            "--run",
+            str(run),
+        ]
         result = figures(*tune(arguments))
         result["run_folder_bytes"] = sum(f.stat().st_size for f in run.rglob("*"))
     if options.json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +113,24 @@ class Coordinator:
     def _record(self, measurements: Sequence[Measurement]) -> None:
         assert self._journal is not None  # noqa: S101 - `open` comes first
         self._journal.append(measurements)
+        for measurement in measurements:
+            self._count(measurement)
         self._add({"build": sum(m.build_seconds for m in measurements)})
         self._add({"run": sum(m.run_seconds for m in measurements)})
+
+    def _count(self, m: Measurement) -> None:
+        """Show a measurement before its batch is complete; the layer's next note corrects it."""
+        at = next((i for i, row in self._layers.items() if row.layer.task.key == m.task), None)
+        if at is None or m.purpose not in (Purpose.DEFAULT, Purpose.SEARCH):
+            return
+        row = self._layers[at]
+        seconds = m.seconds if m.ok else None
+        self._layers[at] = replace(
+            row,
+            measurements=row.measurements + 1,
+            default_seconds=seconds if m.purpose is Purpose.DEFAULT else row.default_seconds,
+            best_seconds=min((s for s in (row.best_seconds, seconds) if s), default=None),
+        )
 
     def _add(self, seconds: dict[str, float]) -> None:
         for phase, value in seconds.items():

@@ -53,6 +53,15 @@ class TrialContext:
     at_once: int
 
 
+_DOING = {
+    "other": "starting",
+    "fit": "fitting",
+    "explore": "exploring",
+    "sample": "sampling",
+    "measure": "measuring",
+}
+
+
 class LayerTrainable(tune.Trainable):
     """Tunes one layer after another, in one process."""
 
@@ -77,7 +86,8 @@ class LayerTrainable(tune.Trainable):
         self._space = design_space(self._layer.task, c.target)
         self._measurer = PoolMeasurer(c.coordinator, self._layer.task, self._space)
         self._history: History | None = None
-        self._phases = Phases(CoreLease() if c.env.measurer != "simulated" else None)
+        lease = CoreLease() if c.env.measurer != "simulated" else None
+        self._phases = Phases(lease, observe=lambda phase: self._note(_DOING[phase]))
         self._rounds = self._tuning()
 
     def _tuning(self) -> Iterator[History]:
@@ -116,7 +126,7 @@ class LayerTrainable(tune.Trainable):
         """One batch; after the last, the finalists."""
         try:
             self._history = next(self._rounds)
-            self._note("searching")
+            self._note("measuring")
         except StopIteration:
             self._finish(self._finalists())
         except NothingValidError as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -19,16 +19,21 @@ class Phases:
     Args:
         lease: The cores of the machine that kernels are timed on; None if the search computes
             elsewhere, or if nothing is timed.
+        observe: Called with the name of a phase when it begins, and with `measure` when it ends.
     """
 
-    def __init__(self, lease: CoreLease | None = None) -> None:
+    def __init__(
+        self, lease: CoreLease | None = None, observe: Callable[[str], None] | None = None
+    ) -> None:
         self.seconds: dict[str, float] = {}
         self._lease = lease
+        self._observe = observe or (lambda _phase: None)
         self._held = ExitStack()
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Compute under a shared lease, on the account of `name`."""
+        self._observe(name)
         self._acquire()
         before = self.seconds.get(name, 0.0)
         start = time.perf_counter()
@@ -38,6 +43,7 @@ class Phases:
         finally:
             self._held.close()
             self.seconds[name] = before + time.perf_counter() - start - self._waited
+            self._observe("measure")
 
     def give_way(self) -> None:
         """Within a phase: let whoever waits to time a kernel go first."""
