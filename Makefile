@@ -2,7 +2,7 @@
 # Both make .venv if it is not there; what is installed is renewed only when pyproject.toml changes.
 
 PYTHON ?= python3
-TRIALS ?= 16
+TRIALS ?= 48
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
