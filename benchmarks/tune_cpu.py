@@ -18,6 +18,8 @@ from typing import Any
 
 import psutil
 
+from chameleon_ray.machine import usable_cores
+
 _WATCH_SECONDS = 2.0
 
 
@@ -65,7 +67,7 @@ def figures(result: dict[str, Any], peak_pss_bytes: int) -> dict[str, Any]:
     `search_share` is the busy time of exploring, sampling and fitting, as if one after another
     with nothing beside it, in the wall time after start-up. Phases come as shares of all cores.
     """
-    cores = psutil.cpu_count() or 1
+    cores = usable_cores()
     wall = result["wall_seconds"] - result["startup_seconds"]
     measurements = sum(layer["measurements"] for layer in result["layers"])
     search = sum(result["phase_seconds"][phase] for phase in ("explore", "sample", "fit")) * cores

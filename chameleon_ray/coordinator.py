@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from chameleon_ray.errors import ChameleonError
+from chameleon_ray.errors import ChameleonError, MachineError
 from chameleon_ray.measure import Job, Measurement, Purpose
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.measure.broker import Broker
@@ -21,6 +23,9 @@ from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.results import LayerProgress, LayerResult
 from chameleon_ray.space import Configs, DesignSpace
 from chameleon_ray.tasks import Conv2d
+
+_MOST_STARTS = 3
+_CHECK_IN_SECONDS = 60.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +70,7 @@ class Coordinator:
         self._importing = trials
         self._journal = Journal(Path(folder), provenance)
         records = self._journal.records()
-        self._broker.learn(r.measurement for r in records)
+        self._broker.learn(r.measurement for r in records if _same_origin(r.provenance, provenance))
         self._serving = [asyncio.create_task(self._broker.serve(b)) for b in self._benches]
         return self._journal.damaged
 
@@ -77,7 +82,7 @@ class Coordinator:
 
     async def measure(self, jobs: Sequence[Job]) -> AsyncIterator[tuple[int, Measurement]]:
         """See `Broker.measure`; streams."""
-        await self._imported.wait()
+        await self._ready()
         if self._first_job_at is None:
             self._first_job_at = time.time()
         async for answer in self._broker.measure(jobs):
@@ -85,6 +90,7 @@ class Coordinator:
 
     async def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         """See `Broker.compare`."""
+        self._check()
         return await self._broker.compare(jobs)
 
     async def note(self, progress: LayerProgress, seconds: dict[str, float]) -> None:
@@ -109,6 +115,19 @@ class Coordinator:
             first_job_at=self._first_job_at,
             error=self._error,
         )
+
+    async def _ready(self) -> None:
+        """Until all trials have checked in, but not for ever: one may have died."""
+        self._check()
+        if not self._imported.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._imported.wait(), _CHECK_IN_SECONDS)
+            self._imported.set()
+
+    def _check(self) -> None:
+        """Once a layer could not go on, none does."""
+        if self._error is not None:
+            raise self._error
 
     def _record(self, measurements: Sequence[Measurement]) -> None:
         assert self._journal is not None  # noqa: S101 - `open` comes first
@@ -137,9 +156,24 @@ class Coordinator:
             self._seconds[phase] = self._seconds.get(phase, 0.0) + value
 
     async def _replace(self) -> RemoteBench:
-        bench = RemoteBench(self._spec)
-        await bench.actor.start.remote()
-        return bench
+        for _ in range(_MOST_STARTS):
+            bench = RemoteBench(self._spec)
+            try:
+                answer = await bench.actor.start.remote()
+            except RayError as error:
+                answer = MachineError(
+                    f"a measuring process was lost and no new one starts: {error}"
+                )
+            if not isinstance(answer, ChameleonError):
+                return bench
+        raise answer
+
+
+def _same_origin(one: Provenance, other: Provenance) -> bool:
+    """Whether two measurements were made of the same code, on the same kind of machine."""
+    return all(
+        getattr(one, name) == getattr(other, name) for name in ("machine", "compiler", "template")
+    )
 
 
 def start_coordinator(spec: BenchSpec, benches: int) -> Any:

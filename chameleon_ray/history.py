@@ -70,7 +70,7 @@ def load(run: Path) -> History:
             layers=results,
             finished=len(ended) == len(layers),
             run=str(run),
-            versions=manifest.get("versions") or {},
+            versions=records[-1].provenance.versions if records else {},
         ),
         ended=ended,
         damaged=tuple(damaged),
@@ -122,7 +122,7 @@ def _manifest(run: Path) -> dict[str, Any]:
 
 def _device(manifest: dict[str, Any], records: Sequence[Record]) -> str:
     if records:
-        return records[-1].provenance.machine
+        return f"{records[-1].provenance.machine}, {records[-1].provenance.compiler}"
     machine = manifest.get("machine", "")
     return machine if isinstance(machine, str) else json.dumps(machine)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -161,7 +161,15 @@ class LayerTrainable(tune.Trainable):
         default = self._history.configs[:1]
         if not self._history.failed[0] and not self._space.contains(best, default)[0]:
             best = np.concatenate([default, best])
-        return self._result(self._measurer.compare(best, torch=self._context.has_torch))
+        compared = self._measurer.compare(best, torch=self._context.has_torch)
+        if any(m.ok and m.purpose is Purpose.FINALIST for m in compared):
+            return self._result(compared)
+        why = compared[0].message.strip().splitlines()[-1]
+        searched = [m for m in self._history.measurements if m.ok]
+        return self._result(
+            [replace(m, purpose=Purpose.FINALIST) for m in searched],
+            message=f"the finalists could not be timed in turns ({why}); the search's times stand",
+        )
 
     def _result(self, compared: list[Measurement], *, message: str = "") -> LayerResult:
         history = self._history

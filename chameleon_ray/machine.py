@@ -37,6 +37,15 @@ def cpu() -> Cpu:
     return Cpu(vendor=str(host.vendor), model=str(host.name), isa=isa, lanes=lanes)
 
 
+def cpu_brand() -> str:
+    """What the processor calls itself, such as `AMD EPYC 9554`; empty if it does not say."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(errors="replace").splitlines()
+    except OSError:
+        return ""
+    return next((x.partition(":")[2].strip() for x in lines if x.startswith("model name")), "")
+
+
 def usable_cores() -> int:
     """Cores that this process may use: its affinity, and its control group's whole cores."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()

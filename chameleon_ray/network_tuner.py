@@ -14,15 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_ray.errors import ChameleonError, MachineError, SettingsError
-from chameleon_ray.machine import cpu, usable_cores
+from chameleon_ray.machine import cpu, cpu_brand, usable_cores
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.networks import choose_layers, network as layers_of
+from chameleon_ray.plugins import load
 from chameleon_ray.presets import load_env, load_policy
 from chameleon_ray.records import Provenance
 from chameleon_ray.results import PHASES, LayerProgress, NetworkResult, Progress
 from chameleon_ray.run_folder import Manifest, RunFolder
 from chameleon_ray.session import ray_session, terminating_as_interrupt
-from chameleon_ray.settings import Env, Policy, PpoSettings
+from chameleon_ray.settings import Env, PluginSettings, Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space, template_version
 
@@ -139,16 +140,20 @@ def _plan(
     if seed < 0:
         raise SettingsError(f"--seed: {seed} is negative.")
     cores = usable_cores()
-    if env_settings.cores > cores:
+    if env_settings.measurer != "simulated" and env_settings.cores > cores:
         raise MachineError(
             f"env {env_name!r}: cores is {env_settings.cores}, but this machine lets us use "
             f"{cores}; set cores: 0 for all of them."
         )
+    for part in (policy_settings.explorer, policy_settings.sampler, policy_settings.cost_model):
+        if isinstance(part, PluginSettings):
+            load(part.kind, what=f"policy {policy_name!r}")
+    simulated = env_settings.measurer == "simulated"  # the same device everywhere
     target = Target(
         kind=env_settings.target,
         model=env_settings.model,
-        lanes=cpu().lanes,
-        cores=env_settings.cores or cores,
+        lanes=16 if simulated else cpu().lanes,
+        cores=env_settings.cores or (2 if simulated else cores),
     )
     for layer in chosen:
         design_space(layer.task, target)
@@ -181,15 +186,14 @@ class _Run:
 
     def result(self) -> NetworkResult:
         """Tune all layers."""
-        import ray
-
         from chameleon_ray.coordinator import start_coordinator
         from chameleon_ray.measure.pool import BenchSpec
 
         plan = self._plan
         spec = BenchSpec(env=plan.env, target=plan.target, seed=plan.seed)
         self._coordinator = start_coordinator(spec, plan.env.runners or plan.target.cores)
-        device = ray.get(self._coordinator.start.remote())
+        self._at_once = _fitting(plan)
+        device = _get(self._coordinator.start.remote())
         if isinstance(device, ChameleonError):
             raise device
         self._device = f"{_machine(device)}, {device.compiler}"
@@ -199,8 +203,6 @@ class _Run:
         return self._collect()
 
     def _open(self, device: Device) -> None:
-        import ray
-
         plan, machine = self._plan, _machine(device)
         template = template_version(device.target)
         manifest = Manifest(
@@ -225,7 +227,7 @@ class _Run:
             seed=plan.seed,
         )
         path = str(self._folder.path.resolve())
-        ray.get(self._coordinator.open.remote(path, provenance, plan.at_once))
+        self._damaged = _get(self._coordinator.open.remote(path, provenance, self._at_once))
 
     def _tune(self, device: Device) -> None:
         from ray import tune as ray_tune
@@ -244,7 +246,7 @@ class _Run:
             seed=plan.seed,
             trials=plan.trials,
             deadline=time.time() + budget if budget else None,
-            at_once=plan.at_once,
+            at_once=self._at_once,
         )
         bundles = [{"CPU": 1.0}] * (1 + plan.rollout_workers)
         trainable = ray_tune.with_resources(
@@ -255,7 +257,9 @@ class _Run:
             tuner = ray_tune.Tuner(
                 trainable,
                 param_space={"layer": ray_tune.grid_search([x.index for x in plan.layers])},
-                tune_config=ray_tune.TuneConfig(reuse_actors=True),
+                tune_config=ray_tune.TuneConfig(
+                    reuse_actors=True, max_concurrent_trials=self._at_once
+                ),
                 run_config=ray_tune.RunConfig(
                     storage_path=storage,
                     verbose=0,
@@ -268,7 +272,10 @@ class _Run:
         if report.error is not None:
             raise report.error
         if results.errors:
-            raise results.errors[0]
+            raise MachineError(
+                f"a layer's process died: {_last_line(results.errors[0])} Everything measured is "
+                f"safe; the same command with --run {self._folder.path} goes on."
+            )
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -313,9 +320,7 @@ class _Run:
             )
 
     def _report(self) -> Any:
-        import ray
-
-        return ray.get(self._coordinator.report.remote())
+        return _get(self._coordinator.report.remote())
 
     def _collect(self) -> NetworkResult:
         plan, report = self._plan, self._report()
@@ -331,13 +336,49 @@ class _Run:
             startup_seconds=started,
             phase_seconds=_shares(report.phase_seconds, wall, plan.target.cores),
             layers=report.results,
-            finished=all(x.message or x.measurements >= plan.trials for x in report.results),
+            finished=plan.time_budget_seconds is None
+            or all(x.message or x.measurements >= plan.trials for x in report.results),
+            damaged=tuple(self._damaged),
             run=str(self._folder.path),
             versions=_versions(),
         )
 
 
 _ENDED = ("done", "stopped")
+
+
+def _get(reference: Any) -> Any:
+    """An actor's answer; its errors for users come as they were raised."""
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ChameleonError):
+            raise error.cause from None
+        raise
+
+
+def _fitting(plan: Plan) -> int:
+    """How many layers at once the CPUs that Ray hands out are enough for.
+
+    Raises:
+        MachineError: Not even for one.
+    """
+    import ray
+
+    cpus, needed = int(ray.cluster_resources().get("CPU", 0)), 1 + plan.rollout_workers
+    if cpus < needed:
+        raise MachineError(
+            f"Ray hands out {cpus} CPUs, and a layer with {plan.rollout_workers} rollout workers "
+            f"needs {needed}; start Ray with more, or set workers lower in the policy."
+        )
+    return min(plan.at_once, cpus // needed)
+
+
+def _last_line(error: BaseException) -> str:
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _shares(busy_seconds: dict[str, float], wall_seconds: float, cores: int) -> dict[str, float]:
@@ -358,7 +399,8 @@ def _machine(device: Device) -> str:
     target = device.target
     if target.model == "simulated":
         return f"simulated device, {target.cores} cores, {target.lanes} lanes"
-    return f"{target.model} {platform.machine()}, {target.cores} cores, {target.lanes} lanes"
+    brand = f"{cpu_brand()} " if cpu_brand() else ""
+    return f"{brand}{target.model}, {target.cores} cores, {target.lanes} lanes"
 
 
 def _versions() -> dict[str, str]:

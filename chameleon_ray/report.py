@@ -45,6 +45,7 @@ def to_json(result: NetworkResult) -> dict[str, object]:
         "finished": result.finished,
         "run": result.run,
         "versions": dict(result.versions),
+        "damaged": list(result.damaged),
     }
 
 
@@ -159,6 +160,10 @@ def _summary(result: NetworkResult) -> list[str]:
         f"Layer {row.layer.index} ({row.layer.name}) was stopped: {row.message}"
         for row in result.layers
         if row.message
+    ]
+    lines += [
+        f"{name} was damaged and is set aside; what it held was measured again."
+        for name in result.damaged
     ]
     if not result.finished:
         lines.append(

@@ -81,9 +81,13 @@ class NetworkResult:
         device: What the times were taken on; says so if it is simulated.
         wall_seconds: From the call to the result.
         startup_seconds: From the call to the first measurement sent out.
-        phase_seconds: Wall seconds in which each of `PHASES` went on, summed over processes.
+        phase_seconds: For each of `PHASES`, the share of the machine's time that it computed, in
+            wall seconds of all cores: a second on one of two cores is half of one. They add up to
+            the wall time; `other` is the rest, idling included.
         finished: False if a time budget or a signal ended the run first.
         run: The run folder.
+        damaged: Names of damaged journal files that were set aside; what they held was measured
+            again.
     """
 
     network: str
@@ -98,6 +102,7 @@ class NetworkResult:
     finished: bool = True
     run: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
 
     @property
     def measurements(self) -> int:

@@ -55,9 +55,9 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._new = not path.exists()
-        self._check_is_ours()
         try:
+            self._new = not path.exists()
+            self._check_is_ours()
             path.mkdir(parents=True, exist_ok=True)
             self._lock = FileLock(path / _LOCK)
             self._lock.acquire(timeout=0)

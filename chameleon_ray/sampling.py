@@ -136,7 +136,8 @@ class AdaptiveSampler:
         """The authors' code: centroids in two knobs; the others drawn until the row is new."""
         step = self._settings.smallest
         cardinal = np.argsort(-space.sizes, kind="stable")[:2]
-        sizes = range(step, self._settings.largest + 1, step)
+        steps = range(step, self._settings.largest + 1, step)
+        sizes = sorted({min(k, len(points)) for k in steps})
         plane = points[:, cardinal]
         centres, labels = self._knee(_truncating_kmeans(plane, k, rng) for k in sizes)
         rows = np.empty((0, len(space.sizes)), dtype=np.int32)

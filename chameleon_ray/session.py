@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from chameleon_ray.errors import MachineError
+
 
 @contextmanager
 def terminating_as_interrupt() -> Iterator[None]:
@@ -37,6 +39,9 @@ def ray_session(*, address: str | None, cpus: int) -> Iterator[None]:
         address: Of a cluster that runs already.
         cpus: What a Ray of our own hands out. A trial asks for one and so does each of its rollout
             workers; benches ask for none, since their leases decide who computes.
+
+    Raises:
+        MachineError: Ray does not start, or is not at the address.
     """
     quiet = {
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -53,19 +58,17 @@ def ray_session(*, address: str | None, cpus: int) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    if address:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-    else:
-        os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            num_gpus=0,
-            object_store_memory=128 * 2**20,
-            include_dashboard=False,
-            logging_level="ERROR",
-            log_to_driver=False,
-        )
+    try:
+        if address:
+            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
+        else:
+            _start_local(cpus)
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        place = f"the Ray cluster at {address}" if address else "Ray"
+        raise MachineError(
+            f"{place} cannot be reached: {error}\nCheck --address with `ray status`, or leave it "
+            "out to start a Ray for this run; `chameleon-ray doctor` tells whether Ray starts."
+        ) from error
     session = None if address else _session_folder()
     try:
         yield
@@ -73,6 +76,21 @@ def ray_session(*, address: str | None, cpus: int) -> Iterator[None]:
         ray.shutdown()
         if session:
             shutil.rmtree(session, ignore_errors=True)
+
+
+def _start_local(cpus: int) -> None:
+    import ray
+
+    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    ray.init(
+        address="local",
+        num_cpus=cpus,
+        num_gpus=0,
+        object_store_memory=128 * 2**20,
+        include_dashboard=False,
+        logging_level="ERROR",
+        log_to_driver=False,
+    )
 
 
 def _session_folder() -> Path | None:

@@ -217,7 +217,7 @@ class RepeatSettings:
 
     Attributes:
         seconds: One repeat runs the kernel as often as fits, at least once.
-        least: Repeats before anything is decided.
+        least: Repeats before the interval is looked at.
         most: Repeats after which it is enough.
         interval: Stop when the 95% interval of the mean is at most this share of it, each side.
         slower: Stop when even the fastest repeat is this many times slower than the task's best.

@@ -71,3 +71,35 @@ def backend(env, target, seed):
     return Backend(
         builder=Builder(), runner=Runner(), target=target, compiler="faulty", has_torch=False
     )
+
+
+def broken(env, target, seed):
+    """A backend whose library is missing."""
+    raise OSError("libLLVM.so: cannot open shared object file")
+
+
+class HashingBuilder:
+    """Any config builds; its time follows from its values."""
+
+    def build(self, task, config):
+        """A kernel without a fault."""
+        return Kernel(OK, 1 + sum(n for choice in config.values() for n in choice) % 97)
+
+
+class RefusingRunner(Runner):
+    """Times kernels alone, but never together."""
+
+    def compare(self, kernels):
+        """Refuses."""
+        raise RuntimeError("no two at once")
+
+
+def alone(env, target, seed):
+    """A backend whose finalists cannot be compared."""
+    return Backend(
+        builder=HashingBuilder(),
+        runner=RefusingRunner(),
+        target=target,
+        compiler="alone",
+        has_torch=False,
+    )

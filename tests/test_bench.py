@@ -22,8 +22,8 @@ from chameleon_ray.tasks import Target
 TASK = network("resnet18")[0].task
 ENV = Env(
     measurer="faulty_backend:backend",
-    build_timeout_seconds=0.5,
-    run_timeout_seconds=0.5,
+    build_timeout_seconds=1.0,
+    run_timeout_seconds=3.0,
     memory_bytes=2**29,
 )
 
@@ -43,9 +43,9 @@ def bench(tmp_path):
     ("fault", "outcome", "message"),
     [
         (faults.RAISES_IN_BUILD, Outcome.BUILD_ERROR, "no such intrinsic"),
-        (faults.HANGS_IN_BUILD, Outcome.BUILD_TIMEOUT, "0.5 s"),
+        (faults.HANGS_IN_BUILD, Outcome.BUILD_TIMEOUT, "within 1 s"),
         (faults.SEGFAULTS, Outcome.CRASHED, "SIGSEGV"),
-        (faults.HANGS_IN_RUN, Outcome.RUN_TIMEOUT, "0.5 s"),
+        (faults.HANGS_IN_RUN, Outcome.RUN_TIMEOUT, "within 3 s"),
         (faults.EATS_MEMORY, Outcome.RUN_ERROR, "MemoryError"),
         (faults.RAISES_IN_RUN, Outcome.RUN_ERROR, "device-side assert"),
         (faults.WRONG, Outcome.WRONG_OUTPUT, "is allowed"),
@@ -61,6 +61,28 @@ def test_a_fault_is_an_outcome_and_the_next_candidate_is_measured(bench, fault, 
     after = bench.measure(job(faults.OK, 7))
     assert after.ok
     assert after.repeat_seconds[0] == 0.007
+
+
+def test_a_child_that_does_not_come_back_is_an_outcome(bench, monkeypatch):
+    """After a crash the next start may fail; the bench survives and tries again later."""
+    assert bench.measure(job(faults.SEGFAULTS)).outcome is Outcome.CRASHED
+
+    def refuse():
+        raise MachineError("out of processes")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(bench._child, "start", refuse)
+        failed = bench.measure(job(faults.OK))
+        assert failed.outcome is Outcome.CRASHED
+        assert "out of processes" in failed.message
+    assert bench.measure(job(faults.OK)).ok
+
+
+def test_a_backend_that_cannot_open_says_why(tmp_path):
+    """Whatever its import raises: there may be no compiler."""
+    env = Env(measurer="faulty_backend:broken")
+    with pytest.raises(MachineError, match=r"(?s)libLLVM\.so.*doctor"):
+        Bench(env, Target(), 0, CoreLease(tmp_path)).start()
 
 
 def test_compare_leaves_out_what_does_not_build(bench):

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from chameleon_ray.errors import RunFolderError
+from chameleon_ray.errors import MachineError, RunFolderError
 from chameleon_ray.measure import Job, Measurement, Outcome, Purpose
 from chameleon_ray.measure.broker import Broker, WorkerLostError, answer_key, histogram
 from chameleon_ray.networks import network
@@ -112,6 +112,24 @@ def test_a_lost_worker_is_replaced_and_its_job_given_up_the_third_time():
     crashed = next(m for m in recorded if m.outcome is Outcome.CRASHED)
     assert "3 times" in crashed.message
     assert "node is gone" in crashed.message
+
+
+def test_when_no_worker_is_left_all_who_wait_are_told():
+    """Nobody waits for ever: jobs in the queue and later ones end with the reason."""
+
+    async def main():
+        async def replace_worker():
+            raise MachineError("no new process starts")
+
+        broker = Broker(record=list, replace_worker=replace_worker)
+        serving = asyncio.create_task(broker.serve(FakeWorker(dies_of={1})))
+        for jobs in ([job(1), job(2)], [job(3)]):
+            with pytest.raises(MachineError, match="no new process"):
+                async for _ in broker.measure(jobs):
+                    pass
+        await serving
+
+    asyncio.run(asyncio.wait_for(main(), 10))
 
 
 def test_workers_get_to_know_the_best_time_of_the_task():

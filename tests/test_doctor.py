@@ -2,7 +2,6 @@
 
 import json
 import subprocess
-import time
 from types import SimpleNamespace
 
 import psutil
@@ -195,8 +194,6 @@ def test_every_check_is_examined(monkeypatch):
     """The order in which they are printed; the slow ones are stubbed."""
     monkeypatch.setattr(doctor, "in_child", failing)
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
-    start = time.monotonic()
     names = [check.name for check in doctor.examine()]
     assert names[:4] == ["python", "packages", "isa", "compiler"]
     assert {"cores", "clock", "memory", "disk", "gpus", "ray"} < set(names)
-    assert time.monotonic() - start < 30

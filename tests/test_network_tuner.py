@@ -38,8 +38,7 @@ def policy(tmp_path):
 
 def jobs(folder):
     """How often each job stands in the journal of a run."""
-    records, damaged = read_records(folder)
-    assert not damaged
+    records, _ = read_records(folder)
     return Counter(
         (m.task, m.purpose, json.dumps(m.config, sort_keys=True))
         for m in (record.measurement for record in records)
@@ -156,6 +155,39 @@ def test_a_layer_without_anything_valid_is_stopped_and_the_others_go_on(
         assert layer.outcomes == {"build_error": 9}
         assert "9 build_error" in layer.message
         assert "KeyError" in layer.message
+
+
+def test_finalists_that_cannot_be_compared_leave_the_searchs_times(tmp_path, policy, monkeypatch):
+    """A layer keeps its result, and the result says where it is from."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    env = tmp_path / "alone.yaml"
+    env.write_text("measurer: 'faulty_backend:alone'\n")
+    run = tmp_path / "r"
+    (layer,) = tune("resnet18", env=str(env), policy=policy, layers=[2], trials=20, run=run).layers
+    assert layer.best_seconds
+    assert "no two at once" in layer.message
+    assert "search's times" in layer.message
+
+
+def test_a_damaged_journal_file_is_told_and_measured_again(tmp_path, policy):
+    """What is whole is kept; the damaged file is set aside and named."""
+    arguments = {"env": "simulated", "policy": policy, "layers": [2], "trials": 20}
+    tune("resnet18", **arguments, run=tmp_path / "run")
+    part = max((tmp_path / "run").glob("*.parquet"))
+    part.write_bytes(part.read_bytes()[:100])
+    result = tune("resnet18", **arguments, run=tmp_path / "run")
+    assert [name for name in result.damaged if part.name in name]
+    assert result.layers[0].measurements == 20
+    assert len([key for key in jobs(tmp_path / "run") if key[1] is Purpose.SEARCH]) == 19
+
+
+def test_a_part_of_ones_own_that_is_not_there_is_refused_before_anything_starts(tmp_path):
+    """The message names it, and where it is looked for."""
+    policy = tmp_path / "own.yaml"
+    policy.write_text("explorer: {kind: 'nowhere:Explorer'}\n")
+    with pytest.raises(SettingsError, match=r"nowhere:Explorer.*PYTHONPATH"):
+        tune("resnet18", policy=str(policy), run=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_time_budget_gives_every_layer_its_share(tmp_path, policy):

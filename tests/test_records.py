@@ -135,17 +135,13 @@ def test_a_second_journal_goes_on_counting(tmp_path):
 
 
 def test_a_thousand_measurements_stay_small(tmp_path):
-    """1,000 appended one by one: below 2 MB, a few dozen files, each append a few milliseconds."""
+    """1,000 appended one by one: below 2 MB, in a few dozen files."""
     journal = Journal(tmp_path, PROVENANCE)
-    took = []
     for i in range(1000):
-        start = time.perf_counter()
         journal.append([measurement(i)])
-        took.append(time.perf_counter() - start)
     files = list(tmp_path.iterdir())
     assert len(files) <= 36
     assert sum(file.stat().st_size for file in files) < 2e6
-    assert sorted(took)[500] < 0.05
     assert jobs(tmp_path) == list(range(1, 1001))
 
 

@@ -64,13 +64,17 @@ class Bench:
             again = iter(self.compare(alive) if alive else [])
             return [next(again) if m.ok else m for m in built]
         kernels = sum(m.ok for m in built)
-        timeout_seconds = self._env.run_timeout_seconds * max(kernels, 1)
+        timeout_seconds = self._env.run_timeout_seconds * max(kernels, 1) * self._env.final_repeats
         with self._lease.exclusive():
             answer = self._child.ask("compare", None, timeout_seconds)
         if isinstance(answer, Failure):
             return [_failed(m, answer) if m.ok else m for m in built]
-        repeats = iter(answer)
-        return [replace(m, repeat_seconds=next(repeats)) if m.ok else m for m in built]
+        times, seconds = answer
+        repeats, share = iter(times), seconds / max(kernels, 1)
+        return [
+            replace(m, repeat_seconds=next(repeats), run_seconds=share) if m.ok else m
+            for m in built
+        ]
 
     def _build(self, job: Job) -> Measurement:
         with self._lease.shared():

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
+from chameleon_ray.errors import ChameleonError, RunFolderError
 from chameleon_ray.measure import Job, Measurement, Outcome, Purpose
 from chameleon_ray.space import KnobValues
 
@@ -59,7 +60,8 @@ class Broker:
 
     Attributes:
         record: Called with finished measurements; when it returns they are safe.
-        replace_worker: Called when a worker is lost; returns its successor.
+        replace_worker: Called when a worker is lost; returns its successor, or raises a
+            `ChameleonError` if there is none.
     """
 
     record: Callable[[Sequence[Measurement]], object]
@@ -68,6 +70,8 @@ class Broker:
     best_seconds: dict[str, float] = field(default_factory=dict)
     _queues: dict[str, deque[_Ticket]] = field(default_factory=dict)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    _serving: int = 0
+    _gone: ChameleonError | None = None
 
     def learn(self, measurements: Iterable[Measurement]) -> None:
         """Take over what a journal holds; a later measurement of the same job counts."""
@@ -82,6 +86,7 @@ class Broker:
 
         Raises:
             RunFolderError: A measurement could not be recorded.
+            MachineError: No worker is left.
         """
         answers: asyncio.Queue[tuple[int, list[Measurement] | Exception]] = asyncio.Queue()
         for position, job in enumerate(jobs):
@@ -107,7 +112,7 @@ class Broker:
             RunFolderError: They could not be recorded.
         """
         known = [self._known(job) for job in jobs]
-        if all(m is not None for m in known):
+        if all(m is not None and m.ok for m in known):
             return [m for m in known if m is not None]
         answers: asyncio.Queue[tuple[int, list[Measurement] | Exception]] = asyncio.Queue()
         self._enqueue(_Ticket(jobs=jobs, position=0, answers=answers))
@@ -117,15 +122,24 @@ class Broker:
         return answer
 
     async def serve(self, worker: Worker) -> None:
-        """Let a worker, and after it its successors, do one ticket after another; never ends."""
+        """Let a worker, and after it its successors, do one ticket after another.
+
+        Ends when a lost worker has no successor; with the last one, all jobs are answered by that.
+        """
+        self._serving += 1
         while True:
             ticket = await self._next()
             try:
-                answer = await self._do(worker, ticket)
+                self._finish(ticket, await self._do(worker, ticket))
             except WorkerLostError as error:
-                worker = await self._lost(ticket, str(error))
-                continue
-            self._finish(ticket, answer)
+                self._lost(ticket, str(error))
+                try:
+                    worker = await self.replace_worker()
+                except ChameleonError as gone:
+                    self._serving -= 1
+                    if not self._serving:
+                        self._give_up(gone)
+                    return
 
     async def _do(self, worker: Worker, ticket: _Ticket) -> list[Measurement]:
         if len(ticket.jobs) > 1:
@@ -134,8 +148,8 @@ class Broker:
         best_seconds = self.best_seconds.get(job.task.key)
         return [await worker.measure(replace(job, best_seconds=best_seconds))]
 
-    async def _lost(self, ticket: _Ticket, message: str) -> Worker:
-        """Put a lost worker's ticket back, or give it up; the worker's successor."""
+    def _lost(self, ticket: _Ticket, message: str) -> None:
+        """Put a lost worker's ticket back, or give it up."""
         ticket.attempts += 1
         if ticket.attempts < _MOST_ATTEMPTS:
             self._queues[ticket.jobs[0].task.key].appendleft(ticket)
@@ -143,12 +157,18 @@ class Broker:
         else:
             text = f"its worker was lost {ticket.attempts} times; the last time: {message}"
             self._finish(ticket, [_failed(job, Outcome.CRASHED, text) for job in ticket.jobs])
-        return await self.replace_worker()
+
+    def _give_up(self, error: ChameleonError) -> None:
+        """No worker is left: tell all who wait, and all who come."""
+        self._gone = error
+        for ticket in (ticket for queue in self._queues.values() for ticket in queue):
+            ticket.answers.put_nowait((ticket.position, error))
+        self._queues.clear()
 
     def _finish(self, ticket: _Ticket, measurements: list[Measurement]) -> None:
         try:
             self.record(measurements)
-        except Exception as error:  # noqa: BLE001 - whoever waits gets to know, whatever it is
+        except RunFolderError as error:
             ticket.answers.put_nowait((ticket.position, error))
             return
         self.learn(measurements)
@@ -158,6 +178,9 @@ class Broker:
         return self.known.get(answer_key(job.task.key, job.purpose, job.config))
 
     def _enqueue(self, ticket: _Ticket) -> None:
+        if self._gone is not None:
+            ticket.answers.put_nowait((ticket.position, self._gone))
+            return
         self._queues.setdefault(ticket.jobs[0].task.key, deque()).append(ticket)
         self._arrived.set()
 

@@ -86,7 +86,11 @@ class Child:
 
     def ask(self, command: str, argument: object, timeout_seconds: float) -> Any:
         """The child's answer, or a `Failure` if it died or did not answer in time."""
-        self.start()
+        try:
+            self.start()
+        except (ChameleonError, OSError, EOFError) as error:
+            self.kill()
+            return Failure(outcome=Outcome.CRASHED, message=f"no new process: {error}")
         try:
             assert self._connection is not None  # noqa: S101 - for the type checker
             self._connection.send((command, argument))
@@ -137,6 +141,9 @@ def _serve(connection: Connection, env: Env, target: Target, seed: int) -> None:
     except ChameleonError as error:
         connection.send(error)
         return
+    except Exception:  # noqa: BLE001 - whatever a compiler's import may raise
+        connection.send(Failure(outcome=Outcome.CRASHED, message=traceback.format_exc()))
+        return
     resource.setrlimit(resource.RLIMIT_DATA, (env.memory_bytes, env.memory_bytes))
     connection.send(
         Device(target=backend.target, compiler=backend.compiler, has_torch=backend.has_torch)
@@ -166,7 +173,7 @@ def _answer(command: str, argument: Any, backend: Backend, kernels: list[Kernel]
             case _:
                 together = list(kernels)
                 kernels.clear()
-                return backend.runner.compare(together)
+                return backend.runner.compare(together), time.perf_counter() - start
     except Exception:  # noqa: BLE001 - a candidate may fail in any way; it becomes an outcome
         return Failure(outcome=failed, message=traceback.format_exc())
 

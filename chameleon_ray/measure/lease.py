@@ -1,7 +1,7 @@
 """The lease of a machine's cores: many may compute at once, or one may time alone.
 
-A lease is an advisory lock on files of the machine, shared by all runs on it: it needs no server,
-and the kernel returns it when its holder dies, however it dies.
+A lease is an advisory lock on files of the machine, shared by all runs of a user on it: it needs no
+server, and the kernel returns it when its holder dies, however it dies.
 """
 
 from __future__ import annotations

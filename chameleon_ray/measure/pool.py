@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import ray
-from ray.exceptions import RayActorError
+from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from chameleon_ray.errors import ChameleonError
@@ -74,5 +74,5 @@ class RemoteBench:
     async def _call(self, reference: Any) -> Any:
         try:
             return await reference
-        except RayActorError as error:
+        except RayError as error:
             raise WorkerLostError(str(error)) from error

@@ -46,13 +46,16 @@ def simulated_seconds(task: Conv2d, target: Target, config: KnobValues) -> float
     row = space.config(config)[None, :]
     values: list[float] = (np.exp2(space.features(row)[0].astype(np.float64)) - 1).tolist()
     feature = dict(zip(space.feature_names, values, strict=True))
-    tile, chunks = feature["register_tile"], feature["parallel_chunks"]
+    f, y, x = (config[name] for name in ("tile_f", "tile_y", "tile_x"))
+    tile = f[2] * y[2] * x[2]
+    body = tile * config["tile_rc"][1] * config["tile_ry"][1] * config["tile_rx"][1]
+    chunks = task.batch * f[0] * y[0] * x[0]
     hiding = min(1.0, tile / 12)
     spilling = min(1.0, 28 / tile)
     pressure = min(1.0, feature["fma_per_load"] / 16 / 2)
     balance = chunks / (target.cores * math.ceil(chunks / target.cores))
-    unrolling = 0.85 if not 8 <= feature["body"] <= 4096 else 1.0
-    explicit = 1.0 if feature["unroll_explicit[0]"] == (feature["body"] > 64) else 0.97
+    unrolling = 0.85 if not 8 <= body <= 4096 else 1.0
+    explicit = 1.0 if config["unroll_explicit"][0] == (body > 64) else 0.97
     peak = _PEAK_FLOPS_PER_CORE * target.cores
     compute = task.flop / (peak * hiding * spilling * pressure * balance * unrolling * explicit)
     chunk_bytes = feature["chunk_input_bytes"] + feature["chunk_weight_bytes"]

@@ -26,11 +26,12 @@ from chameleon_ray.templates import schedule
 
 _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
+_LANES = (("avx512f", 16), ("avx", 8), ("", 4))
 _QUIET_SECONDS = 0.01  # for OpenMP's and TVM's idle threads to stop spinning
 
 
 def resolve_target(target: Target) -> Target:
-    """The target with `native` replaced by LLVM's name of this CPU.
+    """The target with `native` replaced by LLVM's name of this CPU, and the lanes of the model.
 
     Raises:
         MachineError: LLVM does not know the model, or it has vector instructions that this CPU
@@ -49,7 +50,10 @@ def resolve_target(target: Target) -> Target:
             f"CPU model {model!r} has {', '.join(missing)}, which this machine ({host}) lacks: its "
             "kernels would die with SIGILL. In the env file set model: native."
         )
-    return Target(kind=target.kind, model=model, lanes=target.lanes, cores=target.cores)
+    lanes = min(
+        target.lanes, next(n for name, n in _LANES if not name or name in _vector_features(model))
+    )
+    return Target(kind=target.kind, model=model, lanes=lanes, cores=target.cores)
 
 
 def _vector_features(model: str) -> set[str]:
