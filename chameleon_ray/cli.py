@@ -112,7 +112,7 @@ def tune(
     _print_result(result, as_json=as_json)
     if busy and "simulated" not in result.device:
         print(busy, file=sys.stderr)
-    if all(layer.message for layer in result.layers):  # each was stopped: nothing was tuned
+    if all(layer.best_seconds is None for layer in result.layers):  # nothing was tuned
         raise typer.Exit(2)
 
 

@@ -32,7 +32,6 @@ def ppo_config(
         algorithm: The subclass of PPO that the config builds.
         env_runner: The class that walks, here or in worker processes.
     """
-    wave_steps = settings.episodes // settings.waves * settings.steps
     config = PPOConfig(algo_class=algorithm)
     config.api_stack(enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True)
     config.framework("torch")
@@ -55,16 +54,21 @@ def ppo_config(
     )
     config.fault_tolerance(restart_failed_env_runners=True)
     config.learners(num_learners=0, learner_class=AgentLearner)
-    config.rl_module(
-        rl_module_spec=RLModuleSpec(
-            module_class=Agent,
-            model_config={
-                "hidden": settings.hidden,
-                "temperature": settings.temperature,
-                "seed": seed,
-            },
-        )
+    networks = {"hidden": settings.hidden, "temperature": settings.temperature, "seed": seed}
+    config.rl_module(rl_module_spec=RLModuleSpec(module_class=Agent, model_config=networks))
+    _set_training(config, settings)
+    config.reporting(
+        min_time_s_per_iteration=0,
+        min_sample_timesteps_per_iteration=0,
+        min_train_timesteps_per_iteration=0,
     )
+    config.debugging(log_level="ERROR", seed=None)
+    return config
+
+
+def _set_training(config: PPOConfig, settings: PpoSettings) -> None:
+    """Table 9; RLlib's KL loss and value clip, both on by default, are off."""
+    wave_steps = settings.episodes // settings.waves * settings.steps
     config.training(
         lr=settings.learning_rate,
         gamma=settings.discount,
@@ -79,20 +83,3 @@ def ppo_config(
         vf_clip_param=float("inf"),
         grad_clip=None,
     )
-    config.reporting(
-        min_time_s_per_iteration=0,
-        min_sample_timesteps_per_iteration=0,
-        min_train_timesteps_per_iteration=0,
-    )
-    config.debugging(log_level="ERROR", seed=None)
-    return config
-
-
-def resources(settings: PpoSettings, *, cpus: float = 1.0) -> list[dict[str, float]]:
-    """The bundles that a Tune trial needs for this policy, for a `PlacementGroupFactory`.
-
-    Args:
-        settings: `workers` asks for a bundle of one CPU each.
-        cpus: What the trial's own process asks for.
-    """
-    return [{"CPU": cpus}, *({"CPU": 1.0} for _ in range(settings.workers))]

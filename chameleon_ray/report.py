@@ -157,7 +157,7 @@ def _summary(result: NetworkResult) -> list[str]:
     """What the table does not say, a line each."""
     lines = [default_wins(result), failures(result), _time_spent(result)]
     lines += [
-        f"Layer {row.layer.index} ({row.layer.name}) was stopped: {row.message}"
+        f"Layer {row.layer.index} ({row.layer.name}) {_ended(row)}: {row.message}"
         for row in result.layers
         if row.message
     ]
@@ -174,6 +174,10 @@ def _summary(result: NetworkResult) -> list[str]:
             f"Every measurement is in {result.run}; see it again: chameleon-ray show {result.run}"
         )
     return lines
+
+
+def _ended(row: LayerResult) -> str:
+    return "was stopped" if row.best_seconds is None else "is less sure"
 
 
 def default_wins(result: NetworkResult) -> str:

@@ -22,7 +22,7 @@ from chameleon_ray.explorers.rollout import (
     score_visited,
     walk,
 )
-from chameleon_ray.policy import ppo_config, resources
+from chameleon_ray.policy import ppo_config
 from chameleon_ray.settings import PpoSettings
 
 KNOBS = 5
@@ -73,12 +73,6 @@ def test_rllib_gets_the_numbers_of_tables_7_and_9():
 def test_rllib_accepts_the_config(settings):
     """Its own validation has nothing to say, whatever the sizes."""
     config(settings).validate()
-
-
-def test_a_trial_asks_for_a_bundle_for_each_worker():
-    """The first bundle is the trial's own process."""
-    assert resources(PpoSettings()) == [{"CPU": 1.0}]
-    assert resources(PpoSettings(workers=2), cpus=0.5) == [{"CPU": 0.5}, {"CPU": 1}, {"CPU": 1}]
 
 
 class TestAgent:
