@@ -34,7 +34,8 @@ class UnknownNameError(ChameleonError):
             [str(k) for k in known],
             where,
         )
-        close = difflib.get_close_matches(self.name, self.known, n=1)
+        guess = not self.name.isdecimal()  # of numbers none is closer in writing
+        close = difflib.get_close_matches(self.name, self.known, n=1) if guess else []
         hint = f" Did you mean {close[0]!r}?" if close else ""
         prefix = f"{where}: " if where else ""
         known_text = ", ".join(self.known) or "none"

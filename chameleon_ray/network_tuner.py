@@ -8,62 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from chameleon_ray.errors import ChameleonError, MachineError, SettingsError
-from chameleon_ray.machine import cpu, cpu_brand, usable_cores
+from chameleon_ray.errors import ChameleonError, MachineError
+from chameleon_ray.machine import cpu_brand
 from chameleon_ray.measure.backend import Device
-from chameleon_ray.networks import choose_layers, network as layers_of
-from chameleon_ray.plugins import load
-from chameleon_ray.presets import load_env, load_policy
+from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Provenance
 from chameleon_ray.results import PHASES, LayerProgress, NetworkResult, Progress
 from chameleon_ray.run_folder import Manifest, RunFolder
 from chameleon_ray.session import ray_session, terminating_as_interrupt
-from chameleon_ray.settings import Env, PluginSettings, Policy, PpoSettings
-from chameleon_ray.tasks import Layer, Target
-from chameleon_ray.templates import design_space, template_version
+from chameleon_ray.templates import template_version
 
 _PACKAGES = ("ray", "apache-tvm", "torch", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
 _POLL_SECONDS = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
-    """What was asked for, checked: nothing has been started yet."""
-
-    network: str
-    env_name: str
-    env: Env
-    policy_name: str
-    policy: Policy
-    layers: tuple[Layer, ...]
-    target: Target
-    trials: int
-    time_budget_seconds: float | None
-    seed: int
-    address: str | None
-    started: float = field(default_factory=time.time)
-
-    @property
-    def rollout_workers(self) -> int:
-        """Processes that each layer's explorer has besides its own."""
-        explorer = self.policy.explorer
-        return explorer.workers if isinstance(explorer, PpoSettings) else 0
-
-    @property
-    def cpus(self) -> int:
-        """CPUs that the layers at once ask Ray for."""
-        return self.at_once * (1 + self.rollout_workers)
-
-    @property
-    def at_once(self) -> int:
-        """Layers under way at the same time: while one explores, another is measured."""
-        chosen = self.env.layers_at_once or max(2, self.target.cores // 4)
-        return min(chosen, len(self.layers))
 
 
 def tune(
@@ -100,7 +60,7 @@ def tune(
         RunFolderError: The run folder is of other settings, in use, full or unreadable.
         KeyboardInterrupt: On SIGINT and SIGTERM; everything measured is in the run folder.
     """
-    plan = _plan(
+    plan = make_plan(
         network,
         env=env,
         policy=policy,
@@ -116,60 +76,6 @@ def tune(
         stack.enter_context(ray_session(address=plan.address, cpus=plan.cpus))
         stack.enter_context(terminating_as_interrupt())  # after Ray, which has its own way
         return _Run(plan, folder, on_progress).result()
-
-
-def _plan(
-    network: str,
-    *,
-    env: str,
-    policy: str,
-    layers: Sequence[int],
-    trials: int | None,
-    time_budget_seconds: float | None,
-    seed: int,
-    address: str | None,
-) -> Plan:
-    """Check everything that can be checked before anything is started."""
-    chosen = choose_layers(layers_of(network), layers)
-    env_name, env_settings = load_env(env)
-    policy_name, policy_settings = load_policy(policy)
-    if trials is not None and trials < 1:
-        raise SettingsError(f"--trials: {trials} is not a positive number.")
-    if time_budget_seconds is not None and not time_budget_seconds > 0:
-        raise SettingsError(f"--time-budget: {time_budget_seconds:g} s is not a positive time.")
-    if seed < 0:
-        raise SettingsError(f"--seed: {seed} is negative.")
-    cores = usable_cores()
-    if env_settings.measurer != "simulated" and env_settings.cores > cores:
-        raise MachineError(
-            f"env {env_name!r}: cores is {env_settings.cores}, but this machine lets us use "
-            f"{cores}; set cores: 0 for all of them."
-        )
-    for part in (policy_settings.explorer, policy_settings.sampler, policy_settings.cost_model):
-        if isinstance(part, PluginSettings):
-            load(part.kind, what=f"policy {policy_name!r}")
-    simulated = env_settings.measurer == "simulated"  # the same device everywhere
-    target = Target(
-        kind=env_settings.target,
-        model=env_settings.model,
-        lanes=16 if simulated else cpu().lanes,
-        cores=env_settings.cores or (2 if simulated else cores),
-    )
-    for layer in chosen:
-        design_space(layer.task, target)
-    return Plan(
-        network=network,
-        env_name=env_name,
-        env=env_settings,
-        policy_name=policy_name,
-        policy=policy_settings,
-        layers=chosen,
-        target=target,
-        trials=trials or policy_settings.measurements,
-        time_budget_seconds=time_budget_seconds,
-        seed=seed,
-        address=address,
-    )
 
 
 def _new_folder(network: str) -> Path:
@@ -357,6 +263,11 @@ def _get(reference: Any) -> Any:
         if isinstance(error.cause, ChameleonError):
             raise error.cause from None
         raise
+    except ray.exceptions.RayError as error:
+        raise MachineError(
+            f"a process of this run, or the Ray cluster, went away: {_last_line(error)} Everything "
+            "measured is safe; the same command with --run goes on."
+        ) from error
 
 
 def _fitting(plan: Plan) -> int:

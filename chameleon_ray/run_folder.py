@@ -6,7 +6,6 @@ It holds `run.json`, what the run is, beside the journal's Parquet files.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -108,9 +107,14 @@ class RunFolder:
         try:
             found = json.loads(self._manifest_path.read_text())
         except (OSError, ValueError) as error:
-            raise RunFolderError(f"{self._manifest_path} cannot be read: {error}") from error
+            raise RunFolderError(
+                f"{self._manifest_path} cannot be read: {error}. Choose another folder with --run."
+            ) from error
         if not isinstance(found, dict):
-            raise RunFolderError(f"{self._manifest_path} is not the manifest of a run.")
+            raise RunFolderError(
+                f"{self._manifest_path} is not the manifest of a run. Choose another folder with "
+                "--run."
+            )
         return found
 
     def _write(self, text: str) -> None:
@@ -123,12 +127,13 @@ class RunFolder:
             raise RunFolderError(f"{self.path} cannot be written: {error.strerror}.") from error
 
     def close(self) -> None:
-        """Let others use it. A folder in which nothing began is removed again."""
+        """Let others use it. A new folder in which nothing was measured is removed again."""
         self._lock.release()
-        if not self._manifest_path.exists() and self._new:
-            (self.path / _LOCK).unlink(missing_ok=True)
-            if self.path.is_dir() and not os.listdir(self.path):  # noqa: PTH208 - for emptiness
-                self.path.rmdir()
+        left = {file.name for file in self.path.iterdir()} if self.path.is_dir() else set()
+        if self._new and left <= {_LOCK, MANIFEST}:
+            for name in left:
+                (self.path / name).unlink()
+            self.path.rmdir()
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -60,6 +61,7 @@ def ray_session(*, address: str | None, cpus: int) -> Iterator[None]:
         return
     try:
         if address:
+            _reach(address)
             ray.init(address=address, logging_level="ERROR", log_to_driver=False)
         else:
             _start_local(cpus)
@@ -76,6 +78,23 @@ def ray_session(*, address: str | None, cpus: int) -> Iterator[None]:
         ray.shutdown()
         if session:
             shutil.rmtree(session, ignore_errors=True)
+
+
+def _reach(address: str) -> None:
+    """Knock at an address, for Ray itself would go on knocking for minutes.
+
+    Raises:
+        ConnectionError: Nobody answers, or it is no address.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in address:
+        raise ConnectionError(f"{address!r} is not HOST:PORT, nor auto")
+    try:
+        socket.create_connection((host, int(port)), timeout=5.0).close()
+    except (OSError, OverflowError) as error:
+        raise ConnectionError(f"nobody answers there ({error})") from error
 
 
 def _start_local(cpus: int) -> None:

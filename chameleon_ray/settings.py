@@ -165,7 +165,10 @@ def _by_kind(default: str) -> Discriminator:
     """Chooses a union's member by `kind`, for a mapping as for settings already made."""
 
     def tag(value: Any) -> str | None:
-        kind = value.get("kind", default) if isinstance(value, dict) else value.kind
+        if isinstance(value, dict):
+            kind = value.get("kind", default)
+        else:
+            kind = getattr(value, "kind", None)
         return "plugin" if isinstance(kind, str) and ":" in kind else kind
 
     return Discriminator(tag)
@@ -296,6 +299,11 @@ def _explain(kind: type, error: ValidationError, where: str) -> SettingsError | 
         known = [*_KINDS_OF[key], "package.module:Class"]
         return UnknownNameError(f"{key}.kind", problem["ctx"]["tag"], known, where=where)
     found = problem.get("input")
+    if problem["type"] == "union_tag_not_found":
+        example = f"{{kind: {_KINDS_OF[key][0]}}}"
+        return SettingsError(
+            f"{where}: {key}: must be a mapping such as {example} (found {found!r})."
+        )
     text = problem["msg"].removeprefix("Value error, ")
     return SettingsError(f"{where}: {key}: {text} (found {found!r}).")
 

@@ -111,7 +111,11 @@ def test_another_seed_or_env_is_refused_by_name(tmp_path, policy):
         ({"network": "resnet18", "layers": [13]}, UnknownNameError, "12"),
         ({"network": "resnet18", "env": "tpu"}, UnknownNameError, "simulated"),
         ({"network": "resnet18", "trials": 0}, SettingsError, "--trials"),
+        ({"network": "resnet18", "trials": 2.5}, SettingsError, "--trials: 2.5 is not a whole"),
         ({"network": "resnet18", "seed": -1}, SettingsError, "--seed"),
+        ({"network": "resnet18", "seed": 10**20}, SettingsError, "--seed.*4294967295"),
+        ({"network": "resnet18", "address": "garbage"}, MachineError, "not HOST:PORT"),
+        ({"network": "resnet18", "address": "127.0.0.1:1"}, MachineError, "nobody answers"),
         ({"network": "resnet18", "time_budget_seconds": -1}, SettingsError, "--time-budget"),
     ],
 )
@@ -186,6 +190,9 @@ def test_a_part_of_ones_own_that_is_not_there_is_refused_before_anything_starts(
     policy = tmp_path / "own.yaml"
     policy.write_text("explorer: {kind: 'nowhere:Explorer'}\n")
     with pytest.raises(SettingsError, match=r"nowhere:Explorer.*PYTHONPATH"):
+        tune("resnet18", policy=str(policy), run=tmp_path / "run")
+    policy.write_text("explorer: {kind: 'json:dumps'}\n")
+    with pytest.raises(SettingsError, match=r"json:dumps.* has no explore"):
         tune("resnet18", policy=str(policy), run=tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -27,6 +27,7 @@ def begin(path, manifest=MANIFEST, layers=(1,)):
     folder = RunFolder(path)
     try:
         folder.begin(manifest, layers=layers)
+        (path / "records-00000001-00000001.parquet").touch()  # something was measured
     finally:
         folder.close()
 
@@ -93,8 +94,12 @@ def test_other_peoples_folders_and_files_are_refused(tmp_path):
 
 
 def test_a_run_that_never_began_leaves_nothing(tmp_path):
-    """An error before the first measurement leaves no empty folder."""
+    """An error before the first measurement leaves no folder, with a manifest or without."""
     RunFolder(tmp_path / "run").close()
+    assert not (tmp_path / "run").exists()
+    folder = RunFolder(tmp_path / "run")
+    folder.begin(MANIFEST, layers=(1,))
+    folder.close()
     assert not (tmp_path / "run").exists()
 
 

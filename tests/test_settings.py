@@ -139,6 +139,13 @@ def test_an_unknown_kind_is_named_with_the_known_ones(text, known):
         policy(text)
 
 
+@pytest.mark.parametrize("text", ["explorer: 5", "explorer: ppo", "sampler: [1]"])
+def test_a_part_that_is_no_mapping_is_told_how_to_write_it(text):
+    """The message shows the form."""
+    with pytest.raises(SettingsError, match=r"must be a mapping such as \{kind: "):
+        policy(text)
+
+
 @pytest.mark.parametrize(
     ("text", "make"),
     [

@@ -83,6 +83,7 @@ def choose_layers(layers: Sequence[Layer], numbers: Sequence[int]) -> tuple[Laye
     for number in numbers:
         if number not in known:
             raise UnknownNameError("layer", number, known, where="--layers")
-    if len(set(numbers)) < len(numbers):
-        raise SettingsError("--layers: a layer stands twice; name each layer once.")
+    twice = sorted({number for number in numbers if list(numbers).count(number) > 1})
+    if twice:
+        raise SettingsError(f"--layers: {twice[0]} stands twice; name each layer once.")
     return tuple(layer for layer in layers if not numbers or layer.index in numbers)

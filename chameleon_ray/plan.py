@@ -1,0 +1,127 @@
+"""What a call of `tune` asks for, checked as a whole before anything is started."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from chameleon_ray.errors import MachineError, SettingsError
+from chameleon_ray.machine import cpu, usable_cores
+from chameleon_ray.networks import choose_layers, network as layers_of
+from chameleon_ray.plugins import load
+from chameleon_ray.presets import load_env, load_policy
+from chameleon_ray.settings import Env, PluginSettings, Policy, PpoSettings
+from chameleon_ray.tasks import Layer, Target
+from chameleon_ray.templates import design_space
+
+_PARTS = {"explorer": "explore", "sampler": "choose", "cost_model": "score"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What was asked for, checked: nothing has been started yet."""
+
+    network: str
+    env_name: str
+    env: Env
+    policy_name: str
+    policy: Policy
+    layers: tuple[Layer, ...]
+    target: Target
+    trials: int
+    time_budget_seconds: float | None
+    seed: int
+    address: str | None
+    started: float = field(default_factory=time.time)
+
+    @property
+    def rollout_workers(self) -> int:
+        """Processes that each layer's explorer has besides its own."""
+        explorer = self.policy.explorer
+        return explorer.workers if isinstance(explorer, PpoSettings) else 0
+
+    @property
+    def cpus(self) -> int:
+        """CPUs that the layers at once ask Ray for."""
+        return self.at_once * (1 + self.rollout_workers)
+
+    @property
+    def at_once(self) -> int:
+        """Layers under way at the same time: while one explores, another is measured."""
+        chosen = self.env.layers_at_once or max(2, self.target.cores // 4)
+        return min(chosen, len(self.layers))
+
+
+def make_plan(
+    network: str,
+    *,
+    env: str,
+    policy: str,
+    layers: Sequence[int],
+    trials: int | None,
+    time_budget_seconds: float | None,
+    seed: int,
+    address: str | None,
+) -> Plan:
+    """Check everything that can be checked before anything is started; arguments as of `tune`.
+
+    Raises:
+        UnknownNameError: Network, preset or layer.
+        SettingsError: A preset or a value.
+        MachineError: More cores than there are.
+        UnsupportedError: A layer has no template.
+    """
+    chosen = choose_layers(layers_of(network), layers)
+    env_name, env_settings = load_env(env)
+    policy_name, policy_settings = load_policy(policy)
+    _check_whole("--trials", 1 if trials is None else trials, least=1, most=10**6)
+    _check_whole("--seed", seed, least=0, most=2**32 - 1)
+    if time_budget_seconds is not None and not time_budget_seconds > 0:
+        raise SettingsError(f"--time-budget: {time_budget_seconds:g} s is not a positive time.")
+    cores = usable_cores()
+    if env_settings.measurer != "simulated" and env_settings.cores > cores:
+        raise MachineError(
+            f"env {env_name!r}: cores is {env_settings.cores}, but this machine lets us use "
+            f"{cores}; set cores: 0 for all of them."
+        )
+    _check_plugins(policy_name, policy_settings)
+    simulated = env_settings.measurer == "simulated"  # the same device everywhere
+    target = Target(
+        kind=env_settings.target,
+        model=env_settings.model,
+        lanes=16 if simulated else cpu().lanes,
+        cores=env_settings.cores or (2 if simulated else cores),
+    )
+    for layer in chosen:
+        design_space(layer.task, target)
+    return Plan(
+        network=network,
+        env_name=env_name,
+        env=env_settings,
+        policy_name=policy_name,
+        policy=policy_settings,
+        layers=chosen,
+        target=target,
+        trials=trials or policy_settings.measurements,
+        time_budget_seconds=time_budget_seconds,
+        seed=seed,
+        address=address,
+    )
+
+
+def _check_whole(option: str, value: object, *, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise SettingsError(f"{option}: {value!r} is not a whole number from {least} to {most}.")
+
+
+def _check_plugins(policy_name: str, policy: Policy) -> None:
+    for part, method in _PARTS.items():
+        chosen_part = getattr(policy, part)
+        if isinstance(chosen_part, PluginSettings):
+            found = load(chosen_part.kind, what=f"policy {policy_name!r}: {part}")
+            if not hasattr(found, method):
+                raise SettingsError(
+                    f"policy {policy_name!r}: {part}: {chosen_part.kind!r} has no {method}(); see "
+                    "the protocols in chameleon_ray."
+                )
