@@ -251,7 +251,14 @@ def start(folder, policy, *, trials=64, env="simulated"):
     command = [sys.executable, "-m", "chameleon_ray", "tune", "resnet18", "--env", env]
     command += ["--policy", policy, "--layers", "1,2,3", "--trials", str(trials), "--json"]
     command += ["--run", str(folder)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell that runs the tests in the background would have its children ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
 
 
 def wait_for_records(process, folder, n):
