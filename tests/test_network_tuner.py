@@ -246,19 +246,20 @@ def test_a_full_disk_ends_the_run_with_what_was_measured(tmp_path, policy):
         subprocess.run(["umount", str(small)], check=True)
 
 
+# A shell that runs the tests in the background has their children ignore SIGINT.
+OBEYING_SIGINT = """
+import runpy, signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+runpy.run_module("chameleon_ray", run_name="__main__", alter_sys=True)
+"""
+
+
 def start(folder, policy, *, trials=64, env="simulated"):
     """A run in a process of its own."""
-    command = [sys.executable, "-m", "chameleon_ray", "tune", "resnet18", "--env", env]
+    command = [sys.executable, "-c", OBEYING_SIGINT, "tune", "resnet18", "--env", env]
     command += ["--policy", policy, "--layers", "1,2,3", "--trials", str(trials), "--json"]
     command += ["--run", str(folder)]
-    return subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # A shell that runs the tests in the background would have its children ignore SIGINT.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for_records(process, folder, n):
