@@ -312,20 +312,23 @@ class TestWorkers:
             PpoSettings(episodes=8, steps=30, waves=2, minibatch=64, early_stop=None), seed=0
         )
         twin_rng, by_worker, same = np.random.default_rng(0), [], []
-        for round_ in range(4):
+        for round_ in range(120):  # a replacement may take a while to start on a busy machine
             if round_ == 1:
                 group = explorer._algorithm.env_runner_group
                 victim = group.foreach_env_runner(lambda _: os.getpid(), local_env_runner=False)[0]
                 os.kill(victim, 9)
+            if round_ >= 1:
                 time.sleep(0.5)
             found = explorer.explore(walked, peak(walked), starts, rng)
             by_worker.append(explorer.report.steps_by_worker)
             expected = alone.explore(walked, peak(walked), starts, twin_rng)
             same.append(walked.contains(expected.configs, found.configs).mean())
             assert explorer.report.steps == 240
+            if round_ > 1 and by_worker[-1] == by_worker[0]:
+                break
         assert by_worker[0] == {1: 120, 2: 120}
         assert by_worker[1][0] == 120
-        assert by_worker[3] == {1: 120, 2: 120}
+        assert by_worker[-1] == {1: 120, 2: 120}
         assert min(same) > 0.95
         explorer.close()
         alone.close()
