@@ -205,12 +205,10 @@ class LayerTrainable(tune.Trainable):
             doing=doing,
         )
         if result and result.best_seconds:
-            progress = LayerProgress(
-                layer=self._layer,
-                trials=self._context.trials,
+            progress = replace(
+                progress,
                 measurements=result.measurements,
                 default_seconds=result.default_seconds,
                 best_seconds=result.best_seconds,
-                doing=doing,
             )
         self._context.coordinator.note.remote(progress, self._phases.taken())
