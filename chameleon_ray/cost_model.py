@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import Any, Protocol
@@ -12,7 +12,13 @@ import numpy.typing as npt
 
 from chameleon_ray.measure import Measurement
 from chameleon_ray.plugins import load
-from chameleon_ray.settings import CostModelSettings, PluginSettings
+from chameleon_ray.settings import (
+    CostModel as CostModelKind,
+    CostModelSettings,
+    ForestSettings,
+    MeasuredSettings,
+    PluginSettings,
+)
 from chameleon_ray.space import Configs, DesignSpace, Features, Score, Vector
 
 _HELD_OUT = 5  # one point in so many is held out to choose the number of rounds
@@ -176,11 +182,70 @@ class XgbCostModel:
         return Booster(parameters, [points]), points
 
 
-def make_cost_model(settings: CostModelSettings | PluginSettings, *, seed: int) -> CostModel:
-    """The cost model that the settings describe; `seed` chooses the held-out points."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredScore:
+    """Measured fitness; 0 for what was not measured.
+
+    Attributes:
+        fitness: By the bytes of a config's features.
+        space: Makes the features.
+    """
+
+    fitness: Mapping[bytes, float]
+    space: DesignSpace
+
+    def __call__(self, configs: Configs) -> Vector:
+        """Fitness as a share of the best, float32 `(n,)`."""
+        rows = self.space.features(configs)
+        return np.array([self.fitness.get(row.tobytes(), 0.0) for row in rows], dtype=np.float32)
+
+
+class MeasuredCostModel:
+    """No model at all: for searches that breed from what was measured."""
+
+    def __init__(self) -> None:
+        self._fitness: dict[bytes, float] | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is anything to look up."""
+        return self._fitness is not None
+
+    def fit(self, features: Features, fitness: Vector) -> None:
+        """Remember all points `(n, features)`, `(n,)`.
+
+        Raises:
+            ValueError: There are no points, or not one fitness for each.
+        """
+        if len(features) != len(fitness) or not len(fitness):
+            raise ValueError(f"cannot fit {len(features)} points to {len(fitness)} fitnesses")
+        shares = fitness / (float(fitness.max()) or 1.0)
+        self._fitness = {
+            row.tobytes(): float(share) for row, share in zip(features, shares, strict=True)
+        }
+
+    def score(self, space: DesignSpace) -> Score:
+        """What was measured so far.
+
+        Raises:
+            RuntimeError: Nothing has been fitted yet.
+        """
+        if self._fitness is None:
+            raise RuntimeError("the cost model has not been fitted yet; call fit before score")
+        return MeasuredScore(fitness=self._fitness, space=space)
+
+
+def make_cost_model(settings: CostModelKind, *, seed: int) -> CostModel:
+    """The cost model that the settings describe; `seed` is that of its own random choices."""
     match settings:
         case CostModelSettings():
             return XgbCostModel(settings, seed=seed)
+        case ForestSettings():
+            from chameleon_ray.forest import ForestCostModel
+
+            return ForestCostModel(settings, seed=seed)
+        case MeasuredSettings():
+            return MeasuredCostModel()
         case PluginSettings():
             model: CostModel = load(settings.kind, what="cost_model")(**settings.options)
             return model

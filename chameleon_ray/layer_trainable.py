@@ -15,7 +15,7 @@ from ray.exceptions import RayTaskError
 from chameleon_ray.coordinator import PoolMeasurer
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.errors import ChameleonError, NothingValidError
-from chameleon_ray.explorers import Explorer, make_explorer
+from chameleon_ray.explorers import Explorer, explorer_of
 from chameleon_ray.measure import Measurement, Purpose
 from chameleon_ray.measure.broker import histogram
 from chameleon_ray.measure.lease import CoreLease
@@ -23,6 +23,7 @@ from chameleon_ray.phases import Phases
 from chameleon_ray.results import LayerProgress, LayerResult
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Env, Policy
+from chameleon_ray.starts import first_batch
 from chameleon_ray.task_tuner import Budget, History, tune_task
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
@@ -94,12 +95,10 @@ class LayerTrainable(tune.Trainable):
         c, space = self._context, self._space
         rng = np.random.default_rng([c.seed, self._layer.index])
         default = default_config(self._layer.task, c.target)
-        around = rng.permutation(space.neighbours(default))[: c.policy.neighbours]
-        known = np.concatenate([default[None, :], around])
-        first = np.concatenate([known, space.random(c.policy.initial, rng, avoid=known)])
+        first = first_batch(space, c.policy, rng, default=default)
         with self._phases.phase("other"):  # it imports and builds for seconds
             self._close_explorer()
-            self._explorer = make_explorer(c.policy.explorer, seed=c.seed)
+            self._explorer = explorer_of(c.policy, seed=c.seed)
         return tune_task(
             self._layer.task,
             space,

@@ -8,7 +8,12 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from chameleon_ray.explorers import Ensemble
+
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from chameleon_ray.measure.lease import CoreLease
     from chameleon_ray.space import Configs, Score, Vector
 
@@ -54,7 +59,10 @@ class Phases:
 
     def giving_way(self, score: Score) -> Score:
         """The same score, giving way after each batch: exploration is the longest phase."""
-        return _GivingWay(score, self) if self._lease else score
+        if not self._lease:
+            return score
+        kind = _GivingWayEnsemble if isinstance(score, Ensemble) else _GivingWay
+        return kind(score, self)
 
     def taken(self) -> dict[str, float]:
         """The seconds since the last call."""
@@ -66,7 +74,7 @@ class Phases:
             self._held.enter_context(self._lease.shared())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class _GivingWay:
     """A score that gives way; a copy in another process is the plain score."""
 
@@ -80,6 +88,20 @@ class _GivingWay:
 
     def __reduce__(self) -> tuple[object, ...]:
         return _itself, (self.score,)
+
+
+class _GivingWayEnsemble(_GivingWay):
+    """The same for a score with members."""
+
+    score: Ensemble
+
+    def members(self, configs: Configs) -> npt.NDArray[np.float32]:
+        predicted = self.score.members(configs)
+        self.phases.give_way()
+        return predicted
+
+    def member(self, rng: np.random.Generator) -> Score:
+        return self.phases.giving_way(self.score.member(rng))
 
 
 def _itself(score: Score) -> Score:

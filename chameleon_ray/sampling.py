@@ -8,8 +8,15 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_ray.errors import SettingsError
 from chameleon_ray.plugins import load
-from chameleon_ray.settings import AdaptiveSettings, GreedySettings, PluginSettings, Policy
+from chameleon_ray.settings import (
+    AdaptiveSettings,
+    GreedySettings,
+    PluginSettings,
+    Policy,
+    ThompsonSettings,
+)
 from chameleon_ray.space import BoolArray, Configs, DesignSpace
 
 Points = npt.NDArray[np.floating] | npt.NDArray[np.integer]
@@ -21,11 +28,15 @@ _ITERATIONS = 100  # most passes of the authors' k-means
 
 
 class Ranking(Protocol):
-    """What a sampler needs of `explorers.Candidates`: their order, not their scores."""
+    """What a sampler needs of `explorers.Candidates`."""
 
     @property
     def configs(self) -> Configs:
         """Distinct configs `(n, knobs)`, the best-scored first."""
+
+    @property
+    def members(self) -> npt.NDArray[np.float32] | None:
+        """What each member of an ensemble predicts, `(members, n)`; None without an ensemble."""
 
 
 class Sampler(Protocol):
@@ -190,6 +201,48 @@ class GreedySampler:
         return np.concatenate([best, space.random(batch - len(best), rng, avoid=taken)])
 
 
+class ThompsonSampler:
+    """Each pick is the best new candidate of one member of an ensemble, drawn at random.
+
+    Thompson sampling (Thompson, 1933): a config is picked as often as it may be the best one, as
+    far as the measurements tell. Of candidates that a member holds to be equal, the one that all
+    members together hold to be best is picked.
+
+    Args:
+        settings: Batch.
+    """
+
+    def __init__(self, settings: ThompsonSettings) -> None:
+        self._settings = settings
+
+    def choose(
+        self,
+        space: DesignSpace,
+        candidates: Ranking,
+        visited: Configs,
+        failed: BoolArray,  # noqa: ARG002 - part of the protocol; a failure is a low score here
+        rng: np.random.Generator,
+    ) -> Configs:
+        """The picks, in the order in which their members were drawn.
+
+        Raises:
+            SettingsError: The score has no members.
+        """
+        if candidates.members is None:
+            raise SettingsError("the sampler thompson needs a cost model with members: forest.")
+        batch = self._settings.batch
+        new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
+        configs, members = candidates.configs[new], candidates.members[:, new]
+        picks: list[int] = []
+        for row in rng.choice(len(members), size=min(batch, len(configs)), replace=True):
+            scores = members[row].copy()
+            scores[picks] = -np.inf
+            picks.append(int(scores.argmax()))
+        chosen = configs[picks]
+        taken = np.concatenate([visited, chosen])
+        return np.concatenate([chosen, space.random(batch - len(chosen), rng, avoid=taken)])
+
+
 def make_sampler(policy: Policy) -> Sampler:
     """The sampler that the policy describes."""
     match policy.sampler:
@@ -197,6 +250,8 @@ def make_sampler(policy: Policy) -> Sampler:
             return AdaptiveSampler(settings, candidates=policy.candidates)
         case GreedySettings() as settings:
             return GreedySampler(settings)
+        case ThompsonSettings() as settings:
+            return ThompsonSampler(settings)
         case PluginSettings() as settings:
             sampler: Sampler = load(settings.kind, what="sampler")(**settings.options)
             return sampler

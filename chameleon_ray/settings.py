@@ -49,7 +49,7 @@ class PpoSettings:
     waves: Count = 8
     batch: Literal["sweep", "draw"] = "sweep"
     minibatch: Count = 4096
-    learning_rate: Positive = 1e-3
+    learning_rate: NonNegative = 1e-3
     discount: Fraction = 0.9
     gae: Fraction = 0.99
     epochs: Count = 3
@@ -86,6 +86,25 @@ class AnnealingSettings:
     start_temperature: Positive = 1.0
     early_stop: Count = 50
     persistent: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneticSettings:
+    """AutoTVM's genetic algorithm; defaults: its code.
+
+    Attributes:
+        population: Configs of a generation.
+        elite: The fittest ever seen that take part in every generation.
+        mutation: Chance of each knob to be drawn anew.
+        generations: Bred in one round; all of their configs are candidates.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["genetic"] = "genetic"
+    population: Count = 100
+    elite: Annotated[int, Field(ge=0)] = 3
+    mutation: Fraction = 0.1
+    generations: Count = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,12 +145,34 @@ class GreedySettings:
     """The best-scored candidates not yet measured, and a share `epsilon` of random ones.
 
     Defaults: Table 8 and AutoTVM's code.
+
+    Attributes:
+        batch: Configs of a round.
+        epsilon: Share of them, rounded down, that is random.
+        diversity: If above 1, the batch is chosen for diversity among so many times as many of
+            the best-scored (AutoTVM's `diversity_filter_ratio`).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["greedy"] = "greedy"
     batch: Count = 64
     epsilon: Fraction = 0.05
+    diversity: Annotated[float, Field(ge=1)] = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ThompsonSettings:
+    """Each pick is the best candidate of one member of an ensemble, drawn at random.
+
+    Needs a cost model with members: `forest`.
+
+    Attributes:
+        batch: Configs of a round.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["thompson"] = "thompson"
+    batch: Count = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,6 +191,30 @@ class CostModelSettings:
     learning_rate: Positive = 0.3
     rounds: Count = 300
     patience: Count = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForestSettings:
+    """Extremely randomised trees on the logarithm of the time: an ensemble that can be asked.
+
+    Attributes:
+        trees: Members.
+        clip: Times slower than this quantile of the measured ones, and failures, count as equal
+            to it: what is far from good need not be told apart.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["forest"] = "forest"
+    trees: Count = 100
+    clip: Fraction = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeasuredSettings:
+    """No model: a config's score is its measured fitness, and 0 if it has none."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["measured"] = "measured"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,6 +243,7 @@ _Plugin = Annotated[PluginSettings, Tag("plugin")]
 Explorer = Annotated[
     Annotated[PpoSettings, Tag("ppo")]
     | Annotated[AnnealingSettings, Tag("annealing")]
+    | Annotated[GeneticSettings, Tag("genetic")]
     | Annotated[RandomSettings, Tag("random")]
     | _Plugin,
     _by_kind("ppo"),
@@ -185,10 +251,17 @@ Explorer = Annotated[
 Sampler = Annotated[
     Annotated[AdaptiveSettings, Tag("adaptive")]
     | Annotated[GreedySettings, Tag("greedy")]
+    | Annotated[ThompsonSettings, Tag("thompson")]
     | _Plugin,
     _by_kind("adaptive"),
 ]
-CostModel = Annotated[Annotated[CostModelSettings, Tag("xgb")] | _Plugin, _by_kind("xgb")]
+CostModel = Annotated[
+    Annotated[CostModelSettings, Tag("xgb")]
+    | Annotated[ForestSettings, Tag("forest")]
+    | Annotated[MeasuredSettings, Tag("measured")]
+    | _Plugin,
+    _by_kind("xgb"),
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,8 +269,11 @@ class Policy:
     """How to search: one file of policies/.
 
     Attributes:
-        initial: Random configs measured before the cost model's first fit.
+        initial: Configs measured before the cost model's first fit.
+        start: How they are drawn: `random`, or `spread` as far apart as can be.
         neighbours: Configs one step from the default measured with them; the paper has none.
+        enumerate: A space of at most so many valid configs is scored whole instead of explored.
+        explore_every: One round in so many walks anew; in between, what was found is scored anew.
         candidates: Best-scored distinct configs that a round hands to the sampler (`b_GBT`).
         measurements: Cap per layer, unless --trials says otherwise (`Sigma(b_GBT)`, Table 8;
             the 16 iterations of Table 7 are "equivalent to 1000").
@@ -206,12 +282,22 @@ class Policy:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     description: str = ""
     initial: Count = 64
+    start: Literal["random", "spread"] = "random"
+    enumerate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    explore_every: Count = 1
     neighbours: Annotated[int, Field(ge=0)] = 0
     candidates: Count = 64
     measurements: Count = 1000
     explorer: Explorer = field(default_factory=PpoSettings)
     sampler: Sampler = field(default_factory=AdaptiveSettings)
     cost_model: CostModel = field(default_factory=CostModelSettings)
+
+    def __post_init__(self) -> None:
+        if self.sampler.kind == "thompson" and self.cost_model.kind in ("xgb", "measured"):
+            raise ValueError(
+                f"the sampler thompson asks the members of an ensemble; the cost model "
+                f"{self.cost_model.kind} has none: take {{kind: forest}}, or another sampler"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,14 +416,18 @@ def _hints(kind: Any) -> dict[str, Any]:
 _KINDS: dict[str, type] = {
     "ppo": PpoSettings,
     "annealing": AnnealingSettings,
+    "genetic": GeneticSettings,
     "random": RandomSettings,
     "adaptive": AdaptiveSettings,
     "greedy": GreedySettings,
+    "thompson": ThompsonSettings,
     "xgb": CostModelSettings,
+    "forest": ForestSettings,
+    "measured": MeasuredSettings,
     "plugin": PluginSettings,
 }
 _KINDS_OF = {
-    "explorer": ("ppo", "annealing", "random"),
-    "sampler": ("adaptive", "greedy"),
-    "cost_model": ("xgb",),
+    "explorer": ("ppo", "annealing", "genetic", "random"),
+    "sampler": ("adaptive", "greedy", "thompson"),
+    "cost_model": ("xgb", "forest", "measured"),
 }

@@ -77,6 +77,7 @@ class DesignSpace:
         constraints: All must hold for a config to be valid.
         derive: Knob values -> named columns `(n,)`, all positive, of what follows from them
             (threads, bytes, reuse). They enter the features by their logarithm. Picklable.
+        listed: If given, only these configs `(n, knobs)` are valid: a space that was written down.
 
     Raises:
         SettingsError: A knob has no choice, or two knobs have one name.
@@ -89,6 +90,7 @@ class DesignSpace:
         *,
         constraints: Sequence[Constraint] = (),
         derive: Callable[[Values], dict[str, npt.NDArray[np.float64]]] = no_derived_features,
+        listed: Configs | None = None,
     ) -> None:
         self.name = name
         self.knobs = tuple(knobs)
@@ -99,6 +101,7 @@ class DesignSpace:
             raise SettingsError(f"{name}: knobs need choices ({empty}) and distinct names.")
         self._tables = {k.name: np.array(k.choices, dtype=np.int64) for k in self.knobs}
         self.sizes: npt.NDArray[np.int32] = np.array([len(k) for k in self.knobs], dtype=np.int32)
+        self._listed = None if listed is None else self.distinct(np.asarray(listed, dtype=np.int32))
 
     def __repr__(self) -> str:
         return f"DesignSpace({self.name!r}, {len(self.knobs)} knobs, {self.size:,} configs)"
@@ -123,16 +126,35 @@ class DesignSpace:
     def valid(self, configs: Configs) -> BoolArray:
         """Which configs every static constraint allows, `(n,)`."""
         allowed = np.ones(len(configs), dtype=np.bool_)
+        if self._listed is not None:
+            allowed &= self._stands_listed(configs)
         if self.constraints and len(configs):
             values = self.values(configs)
             for constraint in self.constraints:
                 allowed &= constraint.holds(values)
         return allowed
 
+    def _stands_listed(self, configs: Configs) -> BoolArray:
+        codes, known = self.encode(configs), self._listed_codes
+        if codes.dtype != np.int64:
+            return np.isin(codes, known)
+        places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+        stands: BoolArray = known[places] == codes
+        return stands
+
+    @cached_property
+    def _listed_codes(self) -> npt.NDArray[np.generic]:
+        assert self._listed is not None  # noqa: S101 - asked for a listed space only
+        return np.sort(self.encode(self._listed))
+
     def broken(self, config: Configs) -> list[str]:
         """The names of the constraints that one config `(knobs,)` breaks."""
-        values = self.values(config[None, :])
-        return [c.name for c in self.constraints if not c.holds(values)[0]]
+        rows = config[None, :]
+        values = self.values(rows)
+        names = [c.name for c in self.constraints if not c.holds(values)[0]]
+        if self._listed is not None and not self._stands_listed(rows)[0]:
+            names.append("a listed config")
+        return names
 
     def features(self, configs: Configs) -> Features:
         """log2 of every knob value and of what follows from them, float32 `(n, features)`."""
@@ -192,7 +214,7 @@ class DesignSpace:
 
         Fewer come back only if there are no more, or if a hundred large draws in a row find none.
         """
-        if self.size <= min(_SMALL, 16 * n):
+        if self._listed is not None or self.size <= min(_SMALL, 16 * n):
             everything = self.all_valid()
             if avoid is not None and len(avoid):
                 everything = everything[~self.contains(avoid, everything)]
@@ -211,11 +233,13 @@ class DesignSpace:
         return found[:n]
 
     def all_valid(self, *, limit: int = 1_000_000) -> Configs:
-        """Every valid config of a small space, `(n, knobs)`.
+        """Every valid config of a small or a listed space, `(n, knobs)`.
 
         Raises:
-            SettingsError: The space has more than `limit` configs.
+            SettingsError: The space has more than `limit` configs, valid or not.
         """
+        if self._listed is not None:
+            return self._listed[self.valid(self._listed)] if self.constraints else self._listed
         if self.size > limit:
             raise SettingsError(
                 f"{self.name} has {self.size:,} configs; listing stops at {limit:,}."

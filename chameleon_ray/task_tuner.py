@@ -16,7 +16,7 @@ from chameleon_ray.measure.broker import histogram
 from chameleon_ray.phases import Phases
 from chameleon_ray.sampling import Sampler
 from chameleon_ray.space import BoolArray, Configs, DesignSpace, Vector
-from chameleon_ray.tasks import Conv2d
+from chameleon_ray.tasks import Task
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +43,7 @@ class History:
     A config that is measured again counts with its later measurement.
     """
 
-    def __init__(self, task: Conv2d, space: DesignSpace) -> None:
+    def __init__(self, task: Task, space: DesignSpace) -> None:
         self._task, self._space = task, space
         self.configs: Configs = np.empty((0, len(space.knobs)), dtype=np.int32)
         self.measurements: list[Measurement] = []
@@ -79,10 +79,11 @@ class History:
 
 
 def tune_task(
-    task: Conv2d,
+    task: Task,
     space: DesignSpace,
     *,
     first: Configs,
+    has_default: bool = True,
     explorer: Explorer,
     sampler: Sampler,
     measurer: Measurer,
@@ -90,14 +91,15 @@ def tune_task(
     budget: Budget,
     rng: np.random.Generator,
     phases: Phases,
+    hopeless: int = 0,
 ) -> Iterator[History]:
     """Figure 3, one iteration of the caller's loop for each of its own.
 
     Args:
         task: What to tune.
         space: Its design space.
-        first: What is measured before anything is learned `(n, knobs)`: the default, then random
-            configs. The very first is recorded as the default.
+        first: What is measured before anything is learned `(n, knobs)`.
+        has_default: Whether the very first of them is the default; it is recorded as such.
         explorer: Walks the space: S.
         sampler: Picks from it what is measured: S'.
         measurer: The hardware.
@@ -105,19 +107,24 @@ def tune_task(
         budget: When to stop.
         rng: The only source of randomness.
         phases: Where the time goes.
+        hopeless: So many failures without a single success end the search; never fewer than the
+            first batch.
 
     Yields:
         Everything measured so far, after each batch.
 
     Raises:
-        NothingValidError: The first batch has no valid measurement.
+        NothingValidError: Nothing that was measured is valid, and that is hopeless.
     """
     history = History(task, space)
-    yield from _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
-    yield from _measure(history, measurer, first[1:], budget, Purpose.SEARCH)
-    if len(history.configs) and history.failed.all():
-        raise NothingValidError(_nothing_valid(task, history))
-    while budget.left(len(history.configs)):
+    if has_default:
+        yield from _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
+    yield from _measure(history, measurer, first[has_default:], budget, Purpose.SEARCH)
+    while True:
+        if len(history.configs) >= max(1, hopeless) and history.failed.all():
+            raise NothingValidError(_nothing_valid(task, history))
+        if not budget.left(len(history.configs)):
+            return
         with phases.phase("fit"):
             cost_model.fit(space.features(history.configs), history.fitness)
         with phases.phase("explore"):
@@ -141,7 +148,7 @@ def _measure(
     yield history
 
 
-def _nothing_valid(task: Conv2d, history: History) -> str:
+def _nothing_valid(task: Task, history: History) -> str:
     counts = ", ".join(f"{n} {name}" for name, n in histogram(history.measurements).items())
     example = history.measurements[0]
     return (

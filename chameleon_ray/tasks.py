@@ -4,9 +4,29 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from chameleon_ray.errors import UnsupportedError
+
+
+class Task(Protocol):
+    """What is tuned: a name and its work."""
+
+    @property
+    def key(self) -> str:
+        """One word, the same on every machine."""
+
+    @property
+    def flop(self) -> int:
+        """Floating-point operations; any positive number where they are not known."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NamedTask:
+    """A kernel of which nothing is known but its name."""
+
+    key: str
+    flop: int = 10**9  # so that its fitness is executions a second
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

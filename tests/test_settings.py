@@ -128,9 +128,9 @@ def test_settings_travel_and_cannot_be_changed(kind):
 @pytest.mark.parametrize(
     ("text", "known"),
     [
-        ("explorer: {kind: dqn}", "ppo, annealing, random"),
-        ("sampler: {kind: all}", "adaptive, greedy"),
-        ("cost_model: {kind: gnn}", "xgb"),
+        ("explorer: {kind: dqn}", "ppo, annealing, genetic, random"),
+        ("sampler: {kind: all}", "adaptive, greedy, thompson"),
+        ("cost_model: {kind: gnn}", "xgb, forest, measured"),
     ],
 )
 def test_an_unknown_kind_is_named_with_the_known_ones(text, known):

@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from chameleon_ray.plugins import load
 from chameleon_ray.settings import (
     AnnealingSettings,
     Explorer as ExplorerSettings,
+    GeneticSettings,
     PluginSettings,
+    Policy,
     PpoSettings,
     RandomSettings,
 )
 from chameleon_ray.space import Configs, DesignSpace, Score, Vector
+
+
+@runtime_checkable
+class Ensemble(Protocol):
+    """A score that is the mean of members, which can be asked one by one."""
+
+    def __call__(self, configs: Configs) -> Vector:
+        """The mean of the members, float32 `(n,)`."""
+
+    def members(self, configs: Configs) -> npt.NDArray[np.float32]:
+        """What each member predicts, float32 `(members, n)`."""
+
+    def member(self, rng: np.random.Generator) -> Score:
+        """One member, drawn at random."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,10 +42,13 @@ class Candidates:
     Attributes:
         configs: int32 `(n, knobs)`.
         scores: Predicted fitness, float32 `(n,)`, not increasing.
+        members: What each member of an ensemble predicts, float32 `(members, n)`; None if the
+            score has no members.
     """
 
     configs: Configs
     scores: Vector
+    members: npt.NDArray[np.float32] | None = None
 
     @classmethod
     def ranked(cls, space: DesignSpace, configs: Configs, scores: Vector) -> Candidates:
@@ -36,6 +56,17 @@ class Candidates:
         _, first = np.unique(space.encode(configs), return_index=True)
         order = first[np.argsort(-scores[first], kind="stable")]
         return cls(configs=configs[order], scores=scores[order])
+
+    @classmethod
+    def scored(cls, space: DesignSpace, configs: Configs, score: Score) -> Candidates:
+        """Candidates from configs that have no score yet; with the members of an ensemble."""
+        configs = space.distinct(configs)
+        if not isinstance(score, Ensemble):
+            return cls.ranked(space, configs, score(configs))
+        members = score.members(configs)
+        scores = members.mean(axis=0)
+        order = np.argsort(-scores, kind="stable")
+        return cls(configs=configs[order], scores=scores[order], members=members[:, order])
 
 
 class Explorer(Protocol):
@@ -61,6 +92,18 @@ class Explorer(Protocol):
         """Free what the explorer holds."""
 
 
+def explorer_of(policy: Policy, *, seed: int) -> Explorer:
+    """The explorer of a policy, spared where the policy says so."""
+    from chameleon_ray.explorers.around import EnumeratingExplorer, SparingExplorer
+
+    explorer = make_explorer(policy.explorer, seed=seed)
+    if policy.explore_every > 1:
+        explorer = SparingExplorer(explorer, every=policy.explore_every)
+    if policy.enumerate:
+        explorer = EnumeratingExplorer(explorer, limit=policy.enumerate)
+    return explorer
+
+
 def make_explorer(settings: ExplorerSettings, *, seed: int) -> Explorer:
     """The explorer that the settings describe; `seed` initialises an agent's weights."""
     match settings:
@@ -72,6 +115,10 @@ def make_explorer(settings: ExplorerSettings, *, seed: int) -> Explorer:
             from chameleon_ray.explorers.annealing import AnnealingExplorer
 
             return AnnealingExplorer(settings)
+        case GeneticSettings():
+            from chameleon_ray.explorers.genetic import GeneticExplorer
+
+            return GeneticExplorer(settings)
         case PluginSettings():
             explorer: Explorer = load(settings.kind, what="explorer")(**settings.options)
             return explorer

@@ -27,7 +27,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from chameleon_ray.environment import random_starts
-from chameleon_ray.explorers import Candidates
+from chameleon_ray.explorers import Candidates, Ensemble
 from chameleon_ray.explorers.rollout import Round, Share, WalkRunner
 from chameleon_ray.policy import ppo_config
 from chameleon_ray.settings import PpoSettings
@@ -126,7 +126,9 @@ class _Order:
         index = runner.worker_index - 1 if share is None else share
         mine = slice(cuts[index], cuts[index + 1])
         runner.set_state({key: self.state[key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)})
-        runner.assign(known.score, known.starts[self.wave, mine], known.seeds[self.wave, mine])
+        runner.assign(
+            known.scores[self.wave], known.starts[self.wave, mine], known.seeds[self.wave, mine]
+        )
         return runner.sample()
 
 
@@ -209,11 +211,10 @@ class PpoExplorer:
         waves, algorithm.shares = algorithm.shares, []
         self.report = _report(waves)
         shares = [share for wave in waves for share in wave]
-        return Candidates.ranked(
-            space,
-            np.concatenate([share.configs for share in shares]),
-            np.concatenate([share.scores for share in shares]),
-        )
+        configs = np.concatenate([share.configs for share in shares])
+        if isinstance(score, Ensemble):
+            return Candidates.scored(space, configs, score)
+        return Candidates.ranked(space, configs, np.concatenate([s.scores for s in shares]))
 
     def close(self) -> None:
         """Free the agent and the worker processes."""
@@ -245,7 +246,10 @@ class PpoExplorer:
         others = random_starts(space, episodes - len(best), rng)
         dealt = np.concatenate([best, others]).reshape(episodes // waves, waves, -1)
         seeds = rng.integers(0, 2**63, size=(waves, episodes // waves))
-        return Round(score=score, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds)
+        scores = (score,) * waves
+        if isinstance(score, Ensemble):
+            scores = tuple(score.member(rng) for _ in range(waves))
+        return Round(scores=scores, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds)
 
 
 def _ensure_ray(*, cpus: int) -> None:

@@ -23,13 +23,13 @@ class Round:
     """What every env runner needs to know for one round.
 
     Attributes:
-        score: Predicted fitness of a batch.
+        scores: Predicted fitness of a batch, for each wave: of an ensemble, one member a wave.
         starts: Where the episodes start, int32 `(waves, episodes, knobs)`.
         seeds: What each episode draws its luck from, `(waves, episodes)`: an episode walks the
             same way in whichever process it runs.
     """
 
-    score: Score
+    scores: tuple[Score, ...]
     starts: Configs
     seeds: Seeds
 
