@@ -13,7 +13,8 @@ from typing import Any, Literal
 import yaml
 
 from chameleon_ray.errors import SettingsError, UnknownNameError
-from chameleon_ray.settings import Env, Policy, parse
+from chameleon_ray.parsing import parse
+from chameleon_ray.settings import Env, Policy
 
 Folder = Literal["envs", "policies", "clusters"]
 

@@ -21,7 +21,6 @@ from chameleon_ray.settings import (
     RepeatSettings,
 )
 
-
 SHIPPED_POLICIES = [
     "adaptive_exploration",
     "adaptive_sampling",

@@ -9,6 +9,7 @@ import yaml
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.explorers import make_explorer
+from chameleon_ray.parsing import parse
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import (
     AdaptiveSettings,
@@ -19,7 +20,6 @@ from chameleon_ray.settings import (
     PpoSettings,
     RandomSettings,
     RepeatSettings,
-    parse,
 )
 
 
