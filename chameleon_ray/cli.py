@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 import time
@@ -13,11 +12,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from chameleon_ray import cli_search
+from chameleon_ray.cli_shared import Json, Network, console, print_json, whole
 from chameleon_ray.errors import ChameleonError, SettingsError
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from chameleon_ray.results import NetworkResult, Progress
 
 app = typer.Typer(
@@ -28,11 +27,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-Network = Annotated[str, typer.Argument(metavar="NETWORK", help="resnet18, vgg16 or alexnet.")]
-Json = Annotated[
-    bool, typer.Option("--json", help="One object on one line on stdout; all else on stderr.")
-]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -123,9 +117,9 @@ def list_layers(network: Network, as_json: Json = False) -> None:
 
     rows = listing.rows(network)
     if as_json:
-        _print_json({"network": network, "layers": [row.to_json() for row in rows]})
+        print_json({"network": network, "layers": [row.to_json() for row in rows]})
     else:
-        _console().print(listing.table(network, rows))
+        console().print(listing.table(network, rows))
 
 
 @app.command()
@@ -137,9 +131,9 @@ def show(
 
     state = history.load(run)
     if as_json:
-        _print_json(history.to_json(state))
+        print_json(history.to_json(state))
     else:
-        history.print_report(state, _console())
+        history.print_report(state, console())
 
 
 @app.command()
@@ -153,7 +147,7 @@ def doctor(as_json: Json = False) -> None:
         print(check.text(), file=sys.stderr if as_json else sys.stdout, flush=True)
     usable = checks.usable(found)
     if as_json:
-        _print_json({"usable": usable, "checks": [check.to_json() for check in found]})
+        print_json({"usable": usable, "checks": [check.to_json() for check in found]})
     else:
         print("Tuning on the CPU works." if usable else "Tuning on the CPU would not work.")
     raise typer.Exit(0 if usable else 2)
@@ -170,15 +164,8 @@ def _options(
         raise typer.Exit
 
 
-def whole(text: str | int, *, least: int) -> int:
-    """A whole number from the command line.
-
-    Raises:
-        typer.BadParameter: Not a number, or a smaller one.
-    """
-    if not str(text).strip().isdecimal() or int(text) < least:
-        raise typer.BadParameter(f"{text!r} is not a whole number of at least {least}.")
-    return int(text)
+# More commands, a module each: `cli_compare.app` and `cli_report.app` join here in the same way.
+app.add_typer(cli_search.app)
 
 
 def parse_layers(text: str) -> tuple[int, ...]:
@@ -223,12 +210,6 @@ def _live() -> contextlib.AbstractContextManager[Callable[[Progress], None]]:
     return live()
 
 
-def _console() -> Console:
-    from rich.console import Console
-
-    return Console()
-
-
 @contextlib.contextmanager
 def _stdout_for_result() -> Iterator[None]:
     """Sends to stderr what compilers and workers write on stdout, below Python too."""
@@ -243,15 +224,9 @@ def _stdout_for_result() -> Iterator[None]:
         os.close(kept)
 
 
-def _print_json(value: object) -> None:
-    print(json.dumps(value, allow_nan=False), flush=True)
-
-
 def _print_result(result: NetworkResult, *, as_json: bool) -> None:
-    from rich.console import Console
-
     from chameleon_ray.report import report, to_json
 
-    report(result, Console(stderr=as_json))
+    report(result, console(stderr=as_json))
     if as_json:
-        _print_json(to_json(result))
+        print_json(to_json(result))
