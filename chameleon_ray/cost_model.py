@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from chameleon_ray.measure import Measurement
 from chameleon_ray.plugins import load
@@ -21,8 +20,7 @@ from chameleon_ray.settings import (
 )
 from chameleon_ray.space import Configs, DesignSpace, Features, Score, Vector
 
-_HELD_OUT = 5  # one point in so many is held out to choose the number of rounds
-_FEWEST = 10  # with fewer points, none is held out
+_RANKED = 64  # AutoTVM's plan size: the best so many must be ranked well
 
 
 def fitness(task_flop: int, measurements: Sequence[Measurement]) -> Vector:
@@ -101,11 +99,9 @@ class XgbScore:
 class XgbCostModel:
     """Gradient-boosted trees with a squared loss (`mode_GBT` = xgb-reg, Tables 7 and 8).
 
-    How many trees: a fifth of the points is held out, and boosting goes on until the loss on it
-    has not improved for `patience` rounds; then all points are fitted with as many rounds. The
-    last `patience` rounds stay, because more points bear more trees, and because ranking, which
-    is all that a search needs, goes on improving after the squared loss has stopped to. One
-    thread, and the same points and seed give the same trees.
+    As in AutoTVM's code: all points are fitted, and boosting goes on until the model has not come
+    to rank the best of them better for `patience` rounds (`average_recall`). One thread, and the
+    same points and seed give the same trees.
     """
 
     def __init__(self, settings: CostModelSettings, *, seed: int) -> None:
@@ -126,14 +122,20 @@ class XgbCostModel:
         Raises:
             ValueError: There are no points, or not one fitness for each.
         """
-        if len(features) != len(fitness) or not len(fitness):
-            raise ValueError(f"cannot fit {len(features)} points to {len(fitness)} fitnesses")
+        check_points(features, fitness)
         best = float(fitness.max())
         labels = fitness / best if best > 0 else fitness
-        rounds = self._rounds(features, labels)
         booster, points = self._booster_on(features, labels)
-        for round_ in range(rounds):
+        rows = np.ascontiguousarray(features)
+        best_recall, best_round = -1.0, 0
+        for round_ in range(self._settings.rounds):
             booster.update(points, round_)
+            if round_ % 2 == 0:
+                recall = average_recall(booster.inplace_predict(rows), labels, _RANKED)
+                if recall > best_recall:
+                    best_recall, best_round = recall, round_
+                elif round_ - best_round >= self._settings.patience:
+                    break
         self._booster = bytes(booster.save_raw("ubj"))
 
     def score(self, space: DesignSpace) -> Score:
@@ -146,26 +148,6 @@ class XgbCostModel:
             raise RuntimeError("the cost model has not been fitted yet; call fit before score")
         return XgbScore(booster=self._booster, space=space)
 
-    def _rounds(self, features: Features, labels: Vector) -> int:
-        """The round at which the loss on held-out points has long stopped falling."""
-        if len(labels) < _FEWEST:
-            return min(self._settings.patience, self._settings.rounds)
-        held = np.zeros(len(labels), dtype=np.bool_)
-        order = np.random.default_rng([self._seed, len(labels)]).permutation(len(labels))
-        held[order[: len(labels) // _HELD_OUT]] = True
-        booster, points = self._booster_on(features[~held], labels[~held])
-        judge = np.ascontiguousarray(features[held])
-        best_loss, best_round = np.inf, 0
-        for round_ in range(self._settings.rounds):
-            booster.update(points, round_)
-            predicted: npt.NDArray[np.float32] = booster.inplace_predict(judge)
-            loss = float(np.square(predicted - labels[held]).mean())
-            if loss < best_loss:
-                best_loss, best_round = loss, round_
-            elif round_ - best_round >= self._settings.patience:
-                return round_ + 1
-        return self._settings.rounds
-
     def _booster_on(self, features: Features, labels: Vector) -> tuple[Any, Any]:
         """An untrained booster and its points."""
         from xgboost import Booster, DMatrix
@@ -176,10 +158,39 @@ class XgbCostModel:
             "tree_method": "hist",
             "max_depth": self._settings.max_depth,
             "eta": self._settings.learning_rate,
+            "gamma": self._settings.least_gain,
             "nthread": 1,
             "seed": self._seed,
         }
         return Booster(parameters, [points]), points
+
+
+def average_recall(predicted: Vector, measured: Vector, n: int) -> float:
+    """How well a prediction ranks the best (AutoTVM's `a-recall@n`), from 0 to 1.
+
+    The mean, over i from 1 to n, of the share of the i best that are among the i predicted best.
+
+    Args:
+        predicted: `(m,)`.
+        measured: `(m,)`.
+        n: At most so many of the best count.
+    """
+    n = min(n, len(measured))
+    places = np.empty((2, len(measured)), dtype=np.intp)
+    for row, values in zip(places, (predicted, measured), strict=True):
+        row[np.argsort(-values, kind="stable")] = np.arange(len(measured))
+    both_within = np.bincount(places.max(axis=0), minlength=n)[:n].cumsum()
+    return float((both_within / np.arange(1, n + 1)).mean())
+
+
+def check_points(features: Features, fitness: Vector) -> None:
+    """Whether there is something to fit.
+
+    Raises:
+        ValueError: There are no points, or not one fitness for each.
+    """
+    if len(features) != len(fitness) or not len(fitness):
+        raise ValueError(f"cannot fit {len(features)} points to {len(fitness)} fitnesses")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,8 +228,7 @@ class MeasuredCostModel:
         Raises:
             ValueError: There are no points, or not one fitness for each.
         """
-        if len(features) != len(fitness) or not len(fitness):
-            raise ValueError(f"cannot fit {len(features)} points to {len(fitness)} fitnesses")
+        check_points(features, fitness)
         shares = fitness / (float(fitness.max()) or 1.0)
         self._fitness = {
             row.tobytes(): float(share) for row, share in zip(features, shares, strict=True)

@@ -175,9 +175,12 @@ class ThompsonSettings:
 class CostModelSettings:
     """XGBoost regression on fitness (`mode_GBT` = xgb-reg, Tables 7 and 8).
 
+    Defaults: AutoTVM's code.
+
     Attributes:
+        least_gain: Least loss that a cut must save (`gamma`).
         rounds: Most boosting rounds.
-        patience: Rounds without a better loss on held-out points before fitting stops.
+        patience: Rounds without a better ranking of the best points before fitting stops.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -185,7 +188,8 @@ class CostModelSettings:
     mode: Literal["xgb-reg"] = "xgb-reg"
     max_depth: Count = 3
     learning_rate: Positive = 0.3
-    rounds: Count = 300
+    least_gain: NonNegative = 1e-4
+    rounds: Count = 8000
     patience: Count = 20
 
 

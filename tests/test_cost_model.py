@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from contracts import TestCostModel  # noqa: F401 - collected here
 
-from chameleon_ray.cost_model import XgbCostModel, XgbScore, fitness
+from chameleon_ray.cost_model import XgbCostModel, XgbScore, average_recall, fitness
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.networks import network
 from chameleon_ray.settings import CostModelSettings
@@ -53,19 +53,25 @@ def test_every_failure_is_zero_and_none_is_left_out():
     assert fitness(10**9, []).shape == (0,)
 
 
-def test_stops_before_it_learns_noise_by_heart():
-    """On pure noise, held-out points end boosting long before the cap."""
-    rng = np.random.default_rng(0)
-    model = XgbCostModel(CostModelSettings(rounds=300, patience=20), seed=0)
-    points = rng.random((400, 10), dtype=np.float32)
-    model.fit(points, rng.random(400, dtype=np.float32))
-    space, *_ = a_problem(1)
-    assert model.score(space)._loaded.num_boosted_rounds() < 30
+def test_average_recall_by_hand():
+    """Of the best 1, 2, 3, the prediction has 0, 1 and 2 among its own best."""
+    predicted = np.array([3.0, 1.0, 2.0, 0.0], dtype=np.float32)
+    measured = np.array([2.0, 3.0, 0.5, 1.0], dtype=np.float32)
+    assert average_recall(predicted, measured, 3) == pytest.approx((0 + 1 / 2 + 2 / 3) / 3)
+    assert average_recall(measured, measured, 64) == 1.0
+
+
+def test_stops_once_the_best_are_ranked_no_better():
+    """Three points are soon in order: boosting ends `patience` rounds later, not at the cap."""
+    model = XgbCostModel(CostModelSettings(rounds=500, patience=20), seed=0)
+    space, configs, _ = a_problem(3)
+    model.fit(space.features(configs), np.array([1.0, 2.0, 3.0], dtype=np.float32))
+    assert 20 <= model.score(space)._loaded.num_boosted_rounds() <= 60
 
 
 @pytest.mark.parametrize("rounds", [1, 7])
 def test_never_exceeds_the_rounds_that_are_set(rounds):
-    """`rounds` is a cap, also with so few points that none is held out."""
+    """`rounds` is a cap."""
     space, configs, gflops = a_problem(200)
     for n in (5, 200):
         model = XgbCostModel(CostModelSettings(rounds=rounds), seed=0)

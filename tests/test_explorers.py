@@ -90,13 +90,19 @@ class TestAnnealing:
         share = (propose(line, chains, np.random.default_rng(0)) != 0).mean(axis=0)
         np.testing.assert_allclose(share, [0, 0.4, 0.6], atol=0.02)
 
-    def test_forbidden_proposals_stay_put(self):
-        """No chain leaves the valid configs."""
+    def test_forbidden_proposals_are_drawn_again(self):
+        """No chain leaves the valid configs, and each finds another one."""
         walked = space()
         chains = walked.random(500, np.random.default_rng(0))
         proposals = propose(walked, chains, np.random.default_rng(1))
         assert walked.valid(proposals).all()
-        assert (proposals == chains).all(axis=1).any()
+        assert ((proposals != chains).sum(axis=1) == 1).all()
+
+    def test_a_chain_that_is_shut_in_stays_put(self):
+        """Nothing around it is allowed, and the draws end."""
+        chains = np.array([[1, 1]], dtype=np.int32)
+        island = DesignSpace("one", [options("a", range(3)), options("b", range(3))], listed=chains)
+        assert (propose(island, chains, np.random.default_rng(0)) == chains).all()
 
     def test_better_is_always_accepted_and_worse_the_less_the_colder(self):
         """exp(min(gain / temperature, 1)) against a uniform number."""

@@ -10,6 +10,7 @@ from chameleon_ray.settings import AnnealingSettings
 from chameleon_ray.space import BoolArray, Configs, DesignSpace, Score, Vector
 
 _WATCHED = 64  # AutoTVM's plan size: the candidates whose change keeps the chains going
+_TRIES = 32  # draws for a chain around which much is forbidden
 _COLDEST = 1e-5  # added to the temperature, as in AutoTVM's code
 
 
@@ -19,9 +20,9 @@ class AnnealingExplorer:
     As in AutoTVM: the temperature falls linearly to 0 within a round; a proposal is accepted with
     probability exp(min((new - old) / temperature, 1)); the chains stop early when the best
     proposals have not changed for a while, and go on in the next round from where they stood.
-    Three things differ. A forbidden proposal leaves the chain where it is instead of being drawn
-    again. Measured configs count among the best proposals, because an explorer does not know what
-    was measured. And every config that a chain proposed is a candidate, not the best 64 alone.
+    Two things differ. Measured configs count among the best proposals, because an explorer does not
+    know what was measured. And every config that a chain proposed is a candidate, not the best 64
+    alone.
 
     Args:
         settings: Table 8.
@@ -76,11 +77,11 @@ class AnnealingExplorer:
 
 
 def propose(space: DesignSpace, chains: Configs, rng: np.random.Generator) -> Configs:
-    """Each chain with one knob set to another choice, or the chain itself if that is forbidden.
+    """Each chain with one knob set to another choice, drawn until it is allowed.
 
     AutoTVM draws a knob and a choice until the config differs; so a knob of n choices is the one
     that changes with a probability proportional to (n - 1) / n, and its new choice is uniform
-    among the others.
+    among the others. A chain around which nothing allowed is found stays where it is.
 
     Args:
         space: What the chains walk.
@@ -88,14 +89,19 @@ def propose(space: DesignSpace, chains: Configs, rng: np.random.Generator) -> Co
         rng: Draws knobs and choices.
     """
     weights = (space.sizes - 1) / space.sizes
-    if not weights.any():
-        return chains
-    knobs = rng.choice(len(weights), size=len(chains), p=weights / weights.sum())
-    rows = np.arange(len(chains))
-    here, sizes = chains[rows, knobs], space.sizes[knobs]
-    steps = np.zeros_like(chains)
-    steps[rows, knobs] = (here + rng.integers(1, sizes)) % sizes - here
-    return space.move(chains, steps)
+    proposals, undone = chains.copy(), np.arange(len(chains))
+    for _ in range(_TRIES if weights.any() else 0):
+        knobs = rng.choice(len(weights), size=len(undone), p=weights / weights.sum())
+        drawn = chains[undone]
+        rows = np.arange(len(undone))
+        here, sizes = drawn[rows, knobs], space.sizes[knobs]
+        drawn[rows, knobs] = (here + rng.integers(1, sizes)) % sizes
+        allowed = space.valid(drawn)
+        proposals[undone[allowed]] = drawn[allowed]
+        undone = undone[~allowed]
+        if not len(undone):
+            break
+    return proposals
 
 
 def accept(gains: Vector, temperature: float, rng: np.random.Generator) -> BoolArray:
