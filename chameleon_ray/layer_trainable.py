@@ -85,6 +85,8 @@ class LayerTrainable(tune.Trainable):
         c = self._context
         self._layer = next(layer for layer in c.layers if layer.index == index)
         self._space = design_space(self._layer.task, c.target)
+        if c.policy.features == "knobs":
+            self._space = self._space.with_knob_features()
         self._measurer = PoolMeasurer(c.coordinator, self._layer.task, self._space)
         self._history: History | None = None
         lease = CoreLease() if c.env.measurer != "simulated" else None

@@ -73,7 +73,10 @@ def replay(
         seed: Of every random choice.
         sleep: Whether each measurement takes its recorded time.
     """
-    space, rng, phases = recorded.space, np.random.default_rng(seed), Phases()
+    rng, phases = np.random.default_rng(seed), Phases()
+    space = recorded.space
+    if policy.features == "knobs":
+        space = space.with_knob_features()
     explorer = explorer_of(policy, seed=seed)
     trials = min(trials, len(recorded.configs))
     measured: list[Measurement] = []

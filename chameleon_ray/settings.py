@@ -274,6 +274,8 @@ class Policy:
         neighbours: Configs one step from the default measured with them; the paper has none.
         enumerate: A space of at most so many valid configs is scored whole instead of explored.
         explore_every: One round in so many walks anew; in between, what was found is scored anew.
+        features: What the cost model sees of a config: the values of its `knobs`, or besides what
+            is `derived` from them.
         candidates: Best-scored distinct configs that a round hands to the sampler (`b_GBT`).
         measurements: Cap per layer, unless --trials says otherwise (`Sigma(b_GBT)`, Table 8;
             the 16 iterations of Table 7 are "equivalent to 1000").
@@ -285,6 +287,7 @@ class Policy:
     start: Literal["random", "spread"] = "random"
     enumerate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     explore_every: Count = 1
+    features: Literal["knobs", "derived"] = "derived"
     neighbours: Annotated[int, Field(ge=0)] = 0
     candidates: Count = 64
     measurements: Count = 1000

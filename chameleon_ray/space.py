@@ -166,6 +166,10 @@ class DesignSpace:
         np.log2(np.maximum(table, 0) + 1, out=table)
         return table
 
+    def with_knob_features(self) -> DesignSpace:
+        """The same space, with features of the knobs alone."""
+        return DesignSpace(self.name, self.knobs, constraints=self.constraints, listed=self._listed)
+
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """What the columns of `features` are."""

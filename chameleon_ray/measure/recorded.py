@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_ray.derived import products_of
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.space import Configs, DesignSpace
@@ -72,7 +73,8 @@ class RecordedSpace:
     @cached_property
     def space(self) -> DesignSpace:
         """The recorded configurations and no others."""
-        return DesignSpace(self.name, self.tunables.knobs(), listed=self.configs)
+        knobs = self.tunables.knobs()
+        return DesignSpace(self.name, knobs, derive=products_of(knobs), listed=self.configs)
 
     @cached_property
     def optimum_seconds(self) -> float:

@@ -1,0 +1,62 @@
+"""What follows from plain numbers: features for kernels of which nothing is known but their knobs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.space import Knob, Values
+
+_MOST_PAIRS = (
+    12  # knobs that are multiplied in pairs; with more, the columns would outgrow the points
+)
+_DEEPEST = 8  # 2**8 and what it divides are equally round
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Products:
+    """Columns for `DesignSpace`: products of two knobs, and how round each number is.
+
+    Sizes of a kernel act through their products (threads of a block, elements of a tile), and
+    hardware prefers multiples of powers of two (warps, banks, vectors, lines). A tree cuts one
+    column at a time and would need many points to find either out.
+
+    Attributes:
+        factors: Names of the knobs that are multiplied in pairs.
+        rounded: Names of the knobs of which it counts how often two divides them.
+    """
+
+    factors: tuple[str, ...]
+    rounded: tuple[str, ...]
+
+    def __call__(self, values: Values) -> dict[str, npt.NDArray[np.float64]]:
+        """Knob values of n configs -> named columns `(n,)`."""
+        columns = {
+            f"{one}*{other}": (values[one][:, 0] * values[other][:, 0]).astype(np.float64)
+            for one, other in itertools.combinations(self.factors, 2)
+        }
+        for name in self.rounded:
+            columns[f"twos({name})"] = _twos(values[name][:, 0])
+        return columns
+
+
+def products_of(knobs: Sequence[Knob]) -> Products:
+    """The columns worth having for these knobs; choices are single numbers."""
+    numbers = {knob.name: [c[0] for c in knob.choices] for knob in knobs if knob.ordered}
+    sizes = [name for name, values in numbers.items() if len(values) > 1 and max(values) > 1]
+    uneven = [name for name in sizes if any(n & (n - 1) for n in numbers[name])]
+    return Products(
+        factors=tuple(sizes if len(sizes) <= _MOST_PAIRS else ()), rounded=tuple(uneven)
+    )
+
+
+def _twos(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """How often two divides each number; 0 for 0."""
+    count = np.zeros(len(numbers))
+    for power in range(1, _DEEPEST + 1):
+        count += (numbers > 0) & (numbers % (1 << power) == 0)
+    return count
