@@ -329,7 +329,9 @@ class Env:
 
     Attributes:
         measurer: `tvm` builds and times real kernels; `simulated` asks an analytic device;
+            `recorded` answers from a file, in a replay;
             `package.module:function` names another backend (`measure.backend.Backend`).
+        sleep: A recorded measurement takes as long as the kernel took.
         target: `llvm` is the CPU.
         model: LLVM's name of the CPU, or `native`.
         cores: Cores that a kernel may use; 0 stands for all.
@@ -343,7 +345,8 @@ class Env:
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     description: str = ""
-    measurer: Annotated[str, Field(pattern=r"^(tvm|simulated|[\w.]+:\w+)$")] = "tvm"
+    measurer: Annotated[str, Field(pattern=r"^(tvm|simulated|recorded|[\w.]+:\w+)$")] = "tvm"
+    sleep: bool = False
     target: Literal["llvm"] = "llvm"
     model: str = "native"
     cores: Annotated[int, Field(ge=0)] = 0

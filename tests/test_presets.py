@@ -30,6 +30,7 @@ SHIPPED_POLICIES = [
     "chameleon_paper",
     "genetic",
     "random",
+    "sweep",
 ]
 
 
@@ -42,7 +43,7 @@ def folder(tmp_path, monkeypatch):
 
 def test_shipped_ones_are_known_and_load(folder):
     """Every shipped preset can be used from anywhere."""
-    assert presets.known("envs") == ["cpu", "simulated"]
+    assert presets.known("envs") == ["cpu", "recorded", "simulated"]
     assert presets.known("policies") == SHIPPED_POLICIES
     assert presets.known("clusters") == ["local"]
     for name in presets.known("policies"):
@@ -79,7 +80,7 @@ def test_unknown_name_tells_the_known_ones(folder):
     """A misspelt name is answered with the nearest known one."""
     with pytest.raises(UnknownNameError, match=r"policy 'chamelon'.*'chameleon'\?.*autotvm"):
         presets.load_policy("chamelon")
-    with pytest.raises(UnknownNameError, match=r"env 'gpu'.*cpu, simulated"):
+    with pytest.raises(UnknownNameError, match=r"env 'gpu'.*cpu, recorded, simulated"):
         presets.load_env("gpu")
 
 
