@@ -6,15 +6,23 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chameleon_ray import cli_search
-from chameleon_ray.cli_shared import Json, Network, console, print_json, whole
-from chameleon_ray.errors import ChameleonError, SettingsError
+from chameleon_ray import cli_compare, cli_search
+from chameleon_ray.cli_shared import (
+    Json,
+    Network,
+    console,
+    parse_layers,
+    print_json,
+    stdout_for_result,
+    whole,
+)
+from chameleon_ray.errors import ChameleonError
 
 if TYPE_CHECKING:
     from chameleon_ray.results import NetworkResult, Progress
@@ -85,7 +93,7 @@ def tune(
     seconds = _seconds(time_budget)
     busy = _busy()
     try:
-        with _stdout_for_result(), _live() as on_progress:
+        with stdout_for_result(), _live() as on_progress:
             from chameleon_ray import network_tuner
 
             result = network_tuner.tune(
@@ -166,23 +174,7 @@ def _options(
 
 # More commands, a module each: `cli_compare.app` and `cli_report.app` join here in the same way.
 app.add_typer(cli_search.app)
-
-
-def parse_layers(text: str) -> tuple[int, ...]:
-    """Layer numbers written as `1,4,11`; none if the text is empty.
-
-    Raises:
-        SettingsError: Something between the commas is not a number.
-    """
-    numbers = []
-    for part in text.split(",") if text.strip() else []:
-        if not part.strip().isdecimal():
-            raise SettingsError(
-                f"--layers: {part.strip()!r} is not a layer number. Write numbers and commas, "
-                "1,4,11; `chameleon-ray layers NETWORK` lists them."
-            )
-        numbers.append(int(part))
-    return tuple(numbers)
+app.add_typer(cli_compare.app)
 
 
 def _seconds(duration: str | None) -> float | None:
@@ -208,20 +200,6 @@ def _live() -> contextlib.AbstractContextManager[Callable[[Progress], None]]:
     from chameleon_ray.live import live
 
     return live()
-
-
-@contextlib.contextmanager
-def _stdout_for_result() -> Iterator[None]:
-    """Sends to stderr what compilers and workers write on stdout, below Python too."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    finally:
-        os.dup2(kept, 1)
-        os.close(kept)
 
 
 def _print_result(result: NetworkResult, *, as_json: bool) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import sys
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from chameleon_ray.errors import SettingsError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,3 +43,34 @@ def console(*, stderr: bool = False) -> Console:
 def print_json(value: object) -> None:
     """One object on one line, at once."""
     print(json.dumps(value, allow_nan=False), flush=True)
+
+
+def parse_layers(text: str) -> tuple[int, ...]:
+    """Layer numbers written as `1,4,11`; none if the text is empty.
+
+    Raises:
+        SettingsError: Something between the commas is not a number.
+    """
+    numbers = []
+    for part in text.split(",") if text.strip() else []:
+        if not part.strip().isdecimal():
+            raise SettingsError(
+                f"--layers: {part.strip()!r} is not a layer number. Write numbers and commas, "
+                "1,4,11; `chameleon-ray layers NETWORK` lists them."
+            )
+        numbers.append(int(part))
+    return tuple(numbers)
+
+
+@contextlib.contextmanager
+def stdout_for_result() -> Iterator[None]:
+    """Sends to stderr what compilers and workers write on stdout, below Python too."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)

@@ -1,0 +1,219 @@
+"""The command `compare`: policies on equal budgets, and what the differences are worth."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from chameleon_ray.cli_shared import (
+    Json,
+    console,
+    parse_layers,
+    print_json,
+    stdout_for_result,
+    whole,
+)
+from chameleon_ray.errors import SettingsError
+
+if TYPE_CHECKING:
+    from chameleon_ray.compare import Standing
+    from chameleon_ray.searches import Search
+
+app = typer.Typer()
+
+_POLICIES = ("autotvm", "chameleon")
+_SEEDS, _LIVE_SEEDS = "0-19", "0-4"
+_SEED_LIMIT, _MOST_SEEDS = 2**32, 10_000
+
+
+@app.command()
+def compare(
+    space: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="SPACE", help="A recorded space: a file, or a shipped one. May be repeated."
+        ),
+    ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="NETWORK", help="Tune this network's layers on this machine instead."),
+    ] = None,
+    layers: Annotated[
+        str, typer.Option(help="Of the network, by number: 1,4,11.", show_default="all")
+    ] = "",
+    env: Annotated[str, typer.Option(help="With --network: a name in envs/, or a file.")] = "cpu",
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POLICY",
+            help="A name in policies/, or a file; may be repeated. The others are compared with "
+            "the first.",
+            show_default=" and ".join(_POLICIES),
+        ),
+    ] = None,
+    seeds: Annotated[
+        str,
+        typer.Option(
+            metavar="RANGE",
+            help="0-19, or 0,3,7.",
+            show_default=f"{_SEEDS}; {_LIVE_SEEDS} with --network",
+        ),
+    ] = "",
+    trials: Annotated[
+        int,
+        typer.Option(
+            parser=lambda text: whole(text, least=1),
+            metavar="N",
+            help="Attempts of each search, failed ones included.",
+        ),
+    ] = 128,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the finished searches; what is there is not repeated.")
+    ] = Path("runs/compare"),
+    as_json: Json = False,
+) -> None:
+    """Compare policies on equal budgets: scores, 95% intervals, significance."""
+    if network and space:
+        raise SettingsError("--space and --network: give one of them.")
+    if not network and (layers or env != "cpu"):
+        raise SettingsError("--layers and --env belong to --network; a recorded space has neither.")
+    numbers = parse_seeds(seeds or (_LIVE_SEEDS if network else _SEEDS))
+    policies = policy or list(_POLICIES)
+    try:
+        with stdout_for_result(), _progress() as on_progress:
+            if network:
+                searches, reference = _live(
+                    network, policies, env, parse_layers(layers), numbers, trials, out, on_progress
+                )
+            else:
+                searches = _recorded(space or [], policies, numbers, trials, out, on_progress)
+                reference = "the recorded optimum"
+    except KeyboardInterrupt:
+        console(stderr=True).print(f"Stopped; the same command with --out {out} goes on.")
+        raise typer.Exit(130) from None
+    _print(searches, reference, trials=trials, out=out, as_json=as_json)
+
+
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds written as `0-19`, `3` or `0,4-7`.
+
+    Raises:
+        SettingsError: Something else, a range upside down, or a seed that stands twice.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = (end.strip() for end in part.partition("-"))
+        ends = [first, last] if "-" in part else [first, first]
+        if not all(end.isdecimal() for end in ends):
+            raise SettingsError(f"--seeds: {part.strip()!r} is no seed. Write 0-19, or 0,3,7.")
+        if int(ends[0]) > int(ends[1]):
+            raise SettingsError(
+                f"--seeds: {part.strip()!r} is upside down; the lower end is first."
+            )
+        if int(ends[1]) >= _SEED_LIMIT or int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
+            raise SettingsError(
+                f"--seeds: {part.strip()!r}: at most {_MOST_SEEDS} seeds, below {_SEED_LIMIT}."
+            )
+        seeds += range(int(ends[0]), int(ends[1]) + 1)
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"--seeds: {twice} stands twice.")
+    return tuple(seeds)
+
+
+def _recorded(
+    spaces: Sequence[str],
+    policies: Sequence[str],
+    seeds: Sequence[int],
+    trials: int,
+    out: Path,
+    on_progress: Callable[[Standing], None],
+) -> list[Search]:
+    from chameleon_ray.compare import compare as run
+    from chameleon_ray.measure.recorded import load_recorded
+    from chameleon_ray.presets import load_policy
+
+    chosen = [load_policy(name) for name in policies]
+    recorded = [load_recorded(name) for name in spaces]
+    return run(recorded, chosen, seeds=seeds, trials=trials, out=out, on_progress=on_progress)
+
+
+def _live(
+    network: str,
+    policies: Sequence[str],
+    env: str,
+    layers: Sequence[int],
+    seeds: Sequence[int],
+    trials: int,
+    out: Path,
+    on_progress: Callable[[Standing], None],
+) -> tuple[list[Search], str]:
+    """The searches, and what their reference is."""
+    from chameleon_ray.compare_network import compare_network
+
+    found = compare_network(
+        network,
+        policies,
+        env=env,
+        layers=layers,
+        seeds=seeds,
+        trials=trials,
+        out=out,
+        on_progress=on_progress,
+    )
+    alone = [space for space, reference in found.references.items() if not reference.in_turns]
+    what = "the fastest of all runs, their winners timed in turns"
+    if alone:
+        what += f"; of {', '.join(alone)} as each run timed its own"
+    return found.searches, what
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Callable[[Standing], None]]:
+    """Shows on stderr how far the comparison is."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+    screen = console(stderr=True)
+    with Progress(
+        "searches", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen
+    ) as bar:
+        task = bar.add_task("searches", total=None)
+
+        def show(standing: Standing) -> None:
+            bar.update(task, total=standing.total, completed=standing.done)
+
+        yield show
+
+
+def _print(
+    searches: Sequence[Search], reference: str, *, trials: int, out: Path, as_json: bool
+) -> None:
+    import numpy as np
+
+    from chameleon_ray.compare import curves
+    from chameleon_ray.score_report import print_tables
+    from chameleon_ray.scores import tabulate
+
+    tables = tabulate(curves(searches), trials=trials, rng=np.random.default_rng(0))
+    screen = console(stderr=as_json)
+    print_tables(tables, screen)
+    screen.print(
+        f"Reference: {reference}. Every search is in {out}.",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+    if as_json:
+        print_json(
+            {
+                "trials": trials,
+                "reference": reference,
+                "out": str(out),
+                "searches": len(searches),
+                "tables": [table.to_json() for table in tables],
+            }
+        )

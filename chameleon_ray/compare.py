@@ -1,0 +1,239 @@
+"""Policies compared on recorded spaces: searches as Ray tasks, each kept once it is finished."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from chameleon_ray.errors import ChameleonError, MachineError, SettingsError
+from chameleon_ray.machine import usable_cores
+from chameleon_ray.measure.recorded import RecordedSpace
+from chameleon_ray.replay import replay
+from chameleon_ray.scores import Curve
+from chameleon_ray.searches import (
+    Search,
+    Searches,
+    SearchKey,
+    kernel_of,
+    policy_digest,
+    space_digest,
+)
+from chameleon_ray.session import ray_session, terminating_as_interrupt
+from chameleon_ray.settings import Policy, PpoSettings
+
+_PACKAGES = ("chameleon-ray", "ray", "numpy", "scikit-learn", "xgboost-cpu", "xgboost", "torch")
+
+NamedPolicy = tuple[str, Policy]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How far a comparison is.
+
+    Attributes:
+        done: Searches finished, now or before.
+        kept: Those of them that were there already.
+        total: Searches asked for.
+        seconds: Since the call.
+    """
+
+    done: int
+    kept: int
+    total: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    key: SearchKey
+    recorded: RecordedSpace
+    policy: Policy
+
+
+def compare(
+    spaces: Sequence[RecordedSpace],
+    policies: Sequence[NamedPolicy],
+    *,
+    seeds: Sequence[int],
+    trials: int,
+    out: Path,
+    on_progress: Callable[[Standing], None] | None = None,
+) -> list[Search]:
+    """Search every space with every policy and seed, each as often.
+
+    What `out` holds already is not searched again. The rest runs in as many processes as there are
+    cores, one thread each.
+
+    Args:
+        spaces: With distinct names.
+        policies: What they are called, distinct, and their settings.
+        seeds: Distinct.
+        trials: Attempts of each search; fewer on a space that has fewer configs.
+        out: Folder of the finished searches.
+        on_progress: Called at the beginning and after each search.
+
+    Returns:
+        The searches: the first policy's first on every space.
+
+    Raises:
+        SettingsError: A name stands twice, or there is nothing to compare.
+        RunFolderError: A search cannot be kept in `out`.
+        MachineError: Ray does not start, or a process died over and over.
+        KeyboardInterrupt: On SIGINT and SIGTERM; every finished search is in `out`.
+    """
+    _check_names(spaces, policies, seeds)
+    start, store = time.monotonic(), Searches(out)
+    wanted = _wanted(spaces, policies, seeds, trials)
+    found = {w.key: search for w in wanted if (search := store.find(w.key)) is not None}
+    missing = [w for w in wanted if w.key not in found]
+    kept = len(wanted) - len(missing)
+
+    def tell(done: int) -> None:
+        if on_progress is not None:
+            seconds = time.monotonic() - start
+            on_progress(Standing(done=done, kept=kept, total=len(wanted), seconds=seconds))
+
+    tell(kept)
+    for done, search in enumerate(_searched(missing), start=kept + 1):
+        store.write(search)
+        found[search.key] = search
+        tell(done)
+    rank = {name: place for place, (name, _) in enumerate(policies)}
+    return [found[w.key] for w in sorted(wanted, key=lambda w: rank[w.key.policy])]
+
+
+def curves(searches: Sequence[Search]) -> list[Curve]:
+    """What the scores of searches are made from; those without a reference are left out."""
+    return [
+        Curve(
+            space=s.key.space,
+            kernel=s.kernel,
+            policy=s.key.policy,
+            seed=s.key.seed,
+            reference_seconds=s.reference_seconds,
+            best_seconds=s.best_seconds,
+        )
+        for s in searches
+        if s.reference_seconds is not None
+    ]
+
+
+def versions() -> dict[str, str]:
+    """What is installed of the packages that a search depends on."""
+    return {d: metadata.version(d) for d in _PACKAGES if _installed(d)}
+
+
+def _installed(package: str) -> bool:
+    try:
+        metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return False
+    return True
+
+
+def _check_names(
+    spaces: Sequence[RecordedSpace], policies: Sequence[NamedPolicy], seeds: Sequence[int]
+) -> None:
+    lists: list[tuple[str, list[object]]] = [
+        ("--space", [space.name for space in spaces]),
+        ("--policy", [name for name, _ in policies]),
+        ("--seeds", list(seeds)),
+    ]
+    for option, names in lists:
+        if not names:
+            raise SettingsError(f"{option}: nothing given, so there is nothing to compare.")
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise SettingsError(
+                f"{option}: {twice} stands twice. Results are told apart by name; rename a file, "
+                "or leave one out."
+            )
+
+
+def _wanted(
+    spaces: Sequence[RecordedSpace],
+    policies: Sequence[NamedPolicy],
+    seeds: Sequence[int],
+    trials: int,
+) -> list[_Wanted]:
+    """All searches; those of one seed together, so that what is finished is comparable."""
+    digests = {space.name: space_digest(space) for space in spaces}
+    return [
+        _Wanted(
+            key=SearchKey(
+                space=recorded.name,
+                space_digest=digests[recorded.name],
+                policy=name,
+                policy_digest=policy_digest(policy),
+                seed=seed,
+                trials=trials,
+            ),
+            recorded=recorded,
+            policy=policy,
+        )
+        for seed, recorded, (name, policy) in itertools.product(seeds, spaces, policies)
+    ]
+
+
+def _searched(missing: Sequence[_Wanted]) -> Iterator[Search]:
+    """The missing searches as they finish; nothing is started if none is missing."""
+    if not missing:
+        return
+    cores = usable_cores()
+    with ray_session(address=None, cpus=cores), terminating_as_interrupt():
+        yield from _in_tasks(missing, at_once=2 * cores)
+
+
+def _in_tasks(missing: Sequence[_Wanted], *, at_once: int) -> Iterator[Search]:
+    import ray
+
+    task = ray.remote(_search).options(num_cpus=1)
+    spaces = {w.recorded.name: w.recorded for w in missing}
+    stored = {name: ray.put(recorded) for name, recorded in spaces.items()}
+    queue, running = iter(missing), list[Any]()
+    while True:
+        for w in itertools.islice(queue, at_once - len(running)):
+            running.append(task.remote(stored[w.recorded.name], w.key, w.policy))
+        if not running:
+            return
+        (finished, *_), running = ray.wait(running, num_returns=1)
+        yield _result(finished)
+
+
+def _result(reference: Any) -> Search:
+    import ray
+
+    try:
+        search: Search = ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ChameleonError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise MachineError(
+            f"a searching process went away: {error} Is there enough memory? Every finished search "
+            "is kept; the same command goes on."
+        ) from error
+    return search
+
+
+def _search(recorded: RecordedSpace, key: SearchKey, policy: Policy) -> Search:
+    """One search, in a process of Ray's."""
+    if isinstance(policy.explorer, PpoSettings) and policy.explorer.workers:
+        policy = replace(policy, explorer=replace(policy.explorer, workers=0))  # one core each
+    found = replay(recorded, policy, name=key.policy, trials=key.trials, seed=key.seed)
+    return Search(
+        key=key,
+        kernel=kernel_of(recorded.name),
+        reference_seconds=found.optimum_seconds,
+        best_seconds=found.best_seconds,
+        outcomes=found.outcomes,
+        phase_seconds=found.phase_seconds,
+        device=recorded.device,
+        versions=versions(),
+    )
