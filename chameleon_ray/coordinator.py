@@ -21,6 +21,7 @@ from chameleon_ray.measure.broker import Broker
 from chameleon_ray.measure.pool import BenchSpec, RemoteBench
 from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.results import LayerProgress, LayerResult
+from chameleon_ray.rounds import Round, RoundJournal
 from chameleon_ray.space import Configs, DesignSpace
 from chameleon_ray.tasks import Conv2d
 
@@ -47,6 +48,7 @@ class Coordinator:
         self._benches = [RemoteBench(spec) for _ in range(benches)]
         self._broker = Broker(record=self._record, replace_worker=self._replace)
         self._journal: Journal | None = None
+        self._rounds: RoundJournal | None = None
         self._layers: dict[int, LayerProgress] = {}
         self._results: dict[int, LayerResult] = {}
         self._seconds: dict[str, float] = {}
@@ -69,6 +71,7 @@ class Coordinator:
         """
         self._importing = trials
         self._journal = Journal(Path(folder), provenance)
+        self._rounds = RoundJournal(Path(folder))
         records = self._journal.records()
         self._broker.learn(r.measurement for r in records if _same_origin(r.provenance, provenance))
         self._serving = [asyncio.create_task(self._broker.serve(b)) for b in self._benches]
@@ -97,6 +100,14 @@ class Coordinator:
         """A layer tells what it is doing, and how long its phases took since it last told."""
         self._layers[progress.layer.index] = progress
         self._add(seconds)
+
+    async def note_round(self, round_: Round) -> None:
+        """A layer tells how a round went; a round that cannot be kept ends the run."""
+        assert self._rounds is not None  # noqa: S101 - `open` comes first
+        try:
+            self._rounds.append(round_)
+        except ChameleonError as error:
+            await self.fail(error)
 
     async def finish(self, result: LayerResult) -> None:
         """A layer is done."""

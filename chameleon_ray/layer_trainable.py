@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,6 +22,7 @@ from chameleon_ray.measure.broker import histogram
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.phases import Phases
 from chameleon_ray.results import LayerProgress, LayerResult
+from chameleon_ray.rounds import Round
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Env, Policy
 from chameleon_ray.starts import first_batch
@@ -91,6 +93,7 @@ class LayerTrainable(tune.Trainable):
         self._history: History | None = None
         lease = CoreLease() if c.env.measurer != "simulated" else None
         self._phases = Phases(lease, observe=lambda phase: self._note(_DOING[phase]))
+        self._round_seconds: Counter[str] = Counter()
         self._rounds = self._tuning()
 
     def _tuning(self) -> Iterator[History]:
@@ -112,6 +115,7 @@ class LayerTrainable(tune.Trainable):
             budget=Budget(measurements=c.trials, deadline=self._deadline()),
             rng=rng,
             phases=self._phases,
+            observe=self._round_ended,
         )
 
     def _deadline(self) -> float | None:
@@ -194,6 +198,10 @@ class LayerTrainable(tune.Trainable):
             message=message,
         )
 
+    def _round_ended(self, round_: Round) -> None:
+        seconds, self._round_seconds = dict(self._round_seconds), Counter()
+        self._context.coordinator.note_round.remote(replace(round_, phase_seconds=seconds))
+
     def _note(self, doing: str, result: LayerResult | None = None) -> None:
         history = self._history
         default = history.measurements[0] if history and history.measurements else None
@@ -212,4 +220,6 @@ class LayerTrainable(tune.Trainable):
                 default_seconds=result.default_seconds,
                 best_seconds=result.best_seconds,
             )
-        self._context.coordinator.note.remote(progress, self._phases.taken())
+        seconds = self._phases.taken()
+        self._round_seconds.update(seconds)
+        self._context.coordinator.note.remote(progress, seconds)

@@ -1,29 +1,18 @@
-"""The journal: an append-only Parquet record of every measurement of a run.
-
-Each append is one small file, written aside, synced and renamed, so that what was appended
-survives a kill at any moment. Small files are merged now and then; a crash between the merge and
-the removal of what it replaces leaves records twice on disk, and reading keeps one by job number.
-"""
+"""The journal: an append-only Parquet record of every measurement of a run."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from chameleon_ray.errors import RunFolderError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.parts import Kind, PartStore, read_parts
 
 SCHEMA_VERSION = 1
-
-_MOST_SMALL = 32  # so many small parts are merged into one
-_LARGE = 4096  # a part of so many records is left alone
-_PART = re.compile(r"records-(\d+)-(\d+)\.parquet")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,20 +62,7 @@ def read_records(folder: Path) -> tuple[list[Record], list[str]]:
     Raises:
         RunFolderError: A newer version wrote the records, or they cannot be read.
     """
-    records, damaged = _read_now(folder)
-    return records, sorted([*damaged, *_aside(folder)])
-
-
-def _read_now(folder: Path) -> tuple[list[Record], list[str]]:
-    """The records of all parts, and the names of those that turn out to be damaged."""
-    for _ in range(10):
-        try:
-            return _read(_parts(folder))
-        except FileNotFoundError:  # merged while we read: look again
-            continue
-        except OSError as error:
-            raise _folder_error(folder, error) from error
-    raise RunFolderError(f"{folder}: its records keep changing; is another run writing there?")
+    return read_parts(folder, _KIND)
 
 
 class Journal:
@@ -98,15 +74,13 @@ class Journal:
     """
 
     def __init__(self, folder: Path, provenance: Provenance) -> None:
-        self._folder = folder
+        self._store = PartStore(folder, _KIND)
         self._provenance = provenance
-        self._last_job = 0
-        self._opened = False
 
     @property
     def damaged(self) -> list[str]:
         """The names of damaged parts that reading has set aside, in this run or before."""
-        return _aside(self._folder)
+        return self._store.damaged
 
     def append(self, measurements: Sequence[Measurement]) -> list[Record]:
         """Write measurements as one part; when this returns, they are on disk.
@@ -117,18 +91,14 @@ class Journal:
         if not measurements:
             return []
         now = datetime.now(UTC)
-        try:
-            self._open()
-            self._merge()
-            records = [
+
+        def records(first: int) -> list[Record]:
+            return [
                 Record(job=job, measured_at=now, measurement=m, provenance=self._provenance)
-                for job, m in enumerate(measurements, start=self._last_job + 1)
+                for job, m in enumerate(measurements, start=first)
             ]
-            self._last_job = records[-1].job
-            self._write(records)
-        except OSError as error:
-            raise _folder_error(self._folder, error) from error
-        return records
+
+        return list(self._store.append(records))
 
     def records(self) -> list[Record]:
         """All records by job. Damaged parts are renamed to `*.damaged`: see `damaged`.
@@ -136,109 +106,14 @@ class Journal:
         Raises:
             RunFolderError: A newer version wrote the records, or they cannot be read.
         """
-        records, damaged = _read_now(self._folder)
-        try:
-            self._set_aside(damaged)
-        except OSError as error:
-            raise _folder_error(self._folder, error) from error
-        return records
-
-    def _open(self) -> None:
-        """Once, before the first write: clear what a killed writer left, go on counting jobs."""
-        if self._opened:
-            return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.glob("records-*.tmp"):
-            leftover.unlink()
-        names = (_PART.match(path.name) for path in self._folder.iterdir())
-        self._last_job = max((int(match[2]) for match in names if match), default=0)
-        self._opened = True
-
-    def _write(self, records: Sequence[Record]) -> Path:
-        """One part with these records, all of it or nothing."""
-        path = self._folder / f"records-{records[0].job:08d}-{records[-1].job:08d}.parquet"
-        aside = path.with_suffix(".tmp")
-        try:
-            with aside.open("wb") as file:
-                file.write(_encode(records))
-                file.flush()
-                os.fsync(file.fileno())
-            aside.rename(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        _sync_folder(self._folder)
-        return path
-
-    def _merge(self) -> None:
-        """Many small parts become one; each step leaves every record on disk at least once."""
-        small = [path for path in _parts(self._folder) if _jobs_of(path) < _LARGE]
-        if len(small) < _MOST_SMALL:
-            return
-        records, damaged = _read(small)
-        self._set_aside(damaged)
-        if not records:
-            return
-        merged = self._write(records)
-        for path in small:
-            if path != merged and path.name not in damaged:
-                path.unlink()
-
-    def _set_aside(self, damaged: Sequence[str]) -> None:
-        for name in damaged:
-            (self._folder / name).rename(self._folder / f"{name}.damaged")
+        return self._store.items()
 
 
-def _aside(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.glob("records-*.damaged"))
-
-
-def _parts(folder: Path) -> list[Path]:
-    """The parts by their first job; none if there is no such folder yet."""
-    return sorted(path for path in folder.glob("records-*.parquet") if _PART.fullmatch(path.name))
-
-
-def _jobs_of(path: Path) -> int:
-    """How many jobs a part's name spans."""
-    match = _PART.fullmatch(path.name)
-    return int(match[2]) - int(match[1]) + 1 if match else 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _folder_error(folder: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(
-        f"{folder}: cannot keep records there: {error.strerror or error}. Free space on that disk, "
-        "or check that you may write there, and start the same command again: it goes on from "
-        "the last record."
-    )
-
-
-def _read(parts: Sequence[Path]) -> tuple[list[Record], list[str]]:
-    """The records of these parts, each job once, and the names of the damaged parts."""
-    records: dict[int, Record] = {}
-    damaged = []
-    for path in parts:
-        found = _decode(path.read_bytes(), path)
-        if found is None:
-            damaged.append(path.name)
-        else:
-            records.update((record.job, record) for record in found)
-    return [records[job] for job in sorted(records)], damaged
-
-
-def _schema() -> Any:
+def _columns() -> dict[str, Any]:
     import pyarrow as pa
 
     text = pa.string()
-    columns = {
+    return {
         "task": text,
         "config": pa.map_(text, pa.list_(pa.int64())),
         "purpose": text,
@@ -258,40 +133,6 @@ def _schema() -> Any:
         "policy": text,
         "seed": pa.int64(),
     }
-    return pa.schema(list(columns.items()), metadata={"schema_version": str(SCHEMA_VERSION)})
-
-
-def _encode(records: Sequence[Record]) -> bytes:
-    """A whole Parquet file, with a checksum on every page."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.Table.from_pylist([_row(record) for record in records], schema=_schema())
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
-    return bytes(sink.getvalue())
-
-
-def _decode(data: bytes, path: Path) -> list[Record] | None:
-    """The records of one Parquet file, or None if it is damaged.
-
-    Raises:
-        RunFolderError: A newer version wrote it.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        version = int((file.schema_arrow.metadata or {})[b"schema_version"])
-        if version <= SCHEMA_VERSION:
-            return [_record(row) for row in file.read().to_pylist()]
-    except (pa.ArrowException, OSError, ValueError, KeyError):
-        return None
-    raise RunFolderError(
-        f"{path}: written with schema {version} of the journal; this version knows schemas up to "
-        f"{SCHEMA_VERSION}. Update chameleon-ray to read it."
-    )
 
 
 def _row(record: Record) -> dict[str, object]:
@@ -345,3 +186,13 @@ def _record(row: dict[str, Any]) -> Record:
         measurement=measurement,
         provenance=provenance,
     )
+
+
+_KIND = Kind(
+    name="records",
+    version=SCHEMA_VERSION,
+    columns=_columns,
+    number=lambda record: record.job,
+    row=_row,
+    item=_record,
+)

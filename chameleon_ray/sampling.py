@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -25,6 +26,19 @@ Clusters = tuple[Points, Labels, float]  # centroids, cluster of each point, los
 
 _TRIES = 256  # synthetic configs drawn before falling back to candidates
 _ITERATIONS = 100  # most passes of the authors' k-means
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clustering:
+    """What a sampler clustered.
+
+    Attributes:
+        points: The configs `(n, knobs)`, the best-scored first.
+        labels: The cluster of each, `(n,)`.
+    """
+
+    points: Configs
+    labels: Labels
 
 
 class Ranking(Protocol):
@@ -83,11 +97,15 @@ class AdaptiveSampler:
     Args:
         settings: Variant, range of k, threshold.
         candidates: How many of the best-scored candidates are clustered (`b_GBT`).
+
+    Attributes:
+        clusters: Those of the last call, for the report; None if it had nothing to cluster.
     """
 
     def __init__(self, settings: AdaptiveSettings, *, candidates: int) -> None:
         self._settings = settings
         self._candidates = candidates
+        self.clusters: Clustering | None = None
 
     def choose(
         self,
@@ -99,6 +117,7 @@ class AdaptiveSampler:
     ) -> Configs:
         """The `exploit` best new candidates; then one config for each cluster, the best's first."""
         ranked = space.distinct(candidates.configs[space.valid(candidates.configs)])
+        self.clusters = None
         if not len(ranked):
             return space.random(self._settings.smallest, rng, avoid=visited)
         clustered = self._clustered(space, ranked, visited, failed, rng)
@@ -119,6 +138,7 @@ class AdaptiveSampler:
             centroids, labels = self._all_knobs(space, points, rng)
         else:
             centroids, labels = self._cardinal_knobs(space, points, visited, rng)
+        self.clusters = Clustering(points=points, labels=labels)
         chosen = centroids[_by_best_member(labels, len(centroids))]
         redundant = ~space.valid(chosen) | space.contains(visited, chosen)
         redundant |= _repeats(space, chosen)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,7 @@ from chameleon_ray.explorers import Explorer
 from chameleon_ray.measure import Measurement, Measurer, Purpose
 from chameleon_ray.measure.broker import histogram
 from chameleon_ray.phases import Phases
+from chameleon_ray.rounds import Round, round_of
 from chameleon_ray.sampling import Sampler
 from chameleon_ray.space import BoolArray, Configs, DesignSpace, Vector
 from chameleon_ray.tasks import Task
@@ -92,6 +94,7 @@ def tune_task(
     rng: np.random.Generator,
     phases: Phases,
     hopeless: int = 0,
+    observe: Callable[[Round], None] = lambda _round: None,
 ) -> Iterator[History]:
     """Figure 3, one iteration of the caller's loop for each of its own.
 
@@ -109,6 +112,7 @@ def tune_task(
         phases: Where the time goes.
         hopeless: So many failures without a single success end the search; never fewer than the
             first batch.
+        observe: Told of each round, once its batch is measured.
 
     Yields:
         Everything measured so far, after each batch.
@@ -118,9 +122,9 @@ def tune_task(
     """
     history = History(task, space)
     if has_default:
-        yield from _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
-    yield from _measure(history, measurer, first[has_default:], budget, Purpose.SEARCH)
-    while True:
+        yield _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
+    yield _measure(history, measurer, first[has_default:], budget, Purpose.SEARCH)
+    for number in itertools.count(1):
         if len(history.configs) >= max(1, hopeless) and history.failed.all():
             raise NothingValidError(_nothing_valid(task, history))
         if not budget.left(len(history.configs)):
@@ -134,18 +138,32 @@ def tune_task(
             chosen = sampler.choose(space, candidates, history.configs, history.failed, rng)
         if not len(chosen):
             return  # the whole space is measured
-        yield from _measure(history, measurer, chosen, budget, Purpose.SEARCH)
+        before = len(history.configs)
+        _measure(history, measurer, chosen, budget, Purpose.SEARCH)
+        observe(
+            round_of(
+                task=task.key,
+                number=number,
+                measured_before=before,
+                candidates=candidates,
+                chosen=history.configs[before:],
+                measurements=history.measurements[before:],
+                explorer=explorer,
+                sampler=sampler,
+            )
+        )
+        yield history
 
 
 def _measure(
     history: History, measurer: Measurer, configs: Configs, budget: Budget, purpose: Purpose
-) -> Iterator[History]:
+) -> History:
     """Measure as many as the budget allows, and wait for all: their order is that of `configs`."""
     configs = configs[: budget.left(len(history.configs))]
     measurer.submit(configs, purpose=purpose)
     measured = dict(measurer.results())
     history.add(configs, [measured[i] for i in range(len(configs))])
-    yield history
+    return history
 
 
 def _nothing_valid(task: Task, history: History) -> str:

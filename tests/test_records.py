@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import HealthCheck, given, settings, strategies as st
 
-from chameleon_ray import records as records_module
+from chameleon_ray import parts as parts_module
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.records import Journal, Provenance, read_records
@@ -147,7 +147,7 @@ def test_a_thousand_measurements_stay_small(tmp_path):
 
 def test_large_parts_are_left_alone(tmp_path, monkeypatch):
     """Once a part is large, later merges leave it as it is: appending stays cheap."""
-    monkeypatch.setattr(records_module, "_LARGE", 40)
+    monkeypatch.setattr(parts_module, "_LARGE", 40)
     journal = Journal(tmp_path, PROVENANCE)
     for i in range(33 * 8):
         journal.append([measurement(i)] * 2)
@@ -379,12 +379,14 @@ def test_reading_while_another_process_merges(tmp_path, monkeypatch):
     journal = Journal(tmp_path, PROVENANCE)
     for i in range(32):
         journal.append([measurement(i)])
-    listed = records_module._parts(tmp_path)
+    listed = parts_module._parts(tmp_path, "records")
     journal.append([measurement(32)])
     answers = iter([listed])
-    true_parts = records_module._parts
+    true_parts = parts_module._parts
     monkeypatch.setattr(
-        records_module, "_parts", lambda folder: next(answers, None) or true_parts(folder)
+        parts_module,
+        "_parts",
+        lambda folder, name: next(answers, None) or true_parts(folder, name),
     )
     assert jobs(tmp_path) == list(range(1, 34))
 

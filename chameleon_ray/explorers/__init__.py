@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -44,18 +45,20 @@ class Candidates:
         scores: Predicted fitness, float32 `(n,)`, not increasing.
         members: What each member of an ensemble predicts, float32 `(members, n)`; None if the
             score has no members.
+        evaluated: How many configs were scored to find them.
     """
 
     configs: Configs
     scores: Vector
     members: npt.NDArray[np.float32] | None = None
+    evaluated: int = 0
 
     @classmethod
     def ranked(cls, space: DesignSpace, configs: Configs, scores: Vector) -> Candidates:
         """Candidates from walked configs in any order, with repetitions."""
         _, first = np.unique(space.encode(configs), return_index=True)
         order = first[np.argsort(-scores[first], kind="stable")]
-        return cls(configs=configs[order], scores=scores[order])
+        return cls(configs=configs[order], scores=scores[order], evaluated=len(configs))
 
     @classmethod
     def scored(cls, space: DesignSpace, configs: Configs, score: Score) -> Candidates:
@@ -66,7 +69,40 @@ class Candidates:
         members = score.members(configs)
         scores = members.mean(axis=0)
         order = np.argsort(-scores, kind="stable")
-        return cls(configs=configs[order], scores=scores[order], members=members[:, order])
+        return cls(
+            configs=configs[order],
+            scores=scores[order],
+            members=members[:, order],
+            evaluated=len(configs),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WalkReport:
+    """What the walks of a round did, and what the agent learned from them.
+
+    Attributes:
+        steps: Steps walked; each was scored.
+        wave_scores: The mean predicted fitness of the steps of each wave.
+        steps_by_worker: Steps that each env runner walked; 0 is the layer's own process.
+        entropy: Of the agent's directions, nats, summed over the knobs; of the last minibatch of
+            each wave's update, like the two that follow.
+        value_loss: Mean squared error of what the critic expected.
+        policy_loss: PPO's clipped loss.
+    """
+
+    steps: int
+    wave_scores: tuple[float, ...]
+    steps_by_worker: Mapping[int, int]
+    entropy: tuple[float, ...] = ()
+    value_loss: tuple[float, ...] = ()
+    policy_loss: tuple[float, ...] = ()
+
+
+def report_of(explorer: Explorer) -> WalkReport | None:
+    """How an explorer's last round went: its `report`; None if it has none or did not walk."""
+    report = getattr(explorer, "report", None)
+    return report if isinstance(report, WalkReport) else None
 
 
 class Explorer(Protocol):

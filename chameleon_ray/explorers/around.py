@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.explorers import Candidates, Explorer
+from chameleon_ray.explorers import Candidates, Explorer, WalkReport, report_of
 from chameleon_ray.space import Configs, DesignSpace, Score
 
 _KEPT = 4096  # the best-scored of the last walks that are scored anew
@@ -23,6 +25,11 @@ class EnumeratingExplorer:
         self._explorer, self._limit = explorer, limit
         self._space: DesignSpace | None = None
         self._everything: Configs | None = None
+
+    @property
+    def report(self) -> WalkReport | None:
+        """Of the other explorer's last round; None in a small space, where nobody walks."""
+        return report_of(self._explorer) if self._everything is None else None
 
     def explore(
         self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
@@ -54,19 +61,27 @@ class SparingExplorer:
         self._explorer, self._every = explorer, every
         self._round = 0
         self._found: Configs | None = None
+        self._fresh = False
+
+    @property
+    def report(self) -> WalkReport | None:
+        """Of the walks of the last round; None if there were none."""
+        return report_of(self._explorer) if self._fresh else None
 
     def explore(
         self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
     ) -> Candidates:
         """Fresh candidates, or the known ones ranked by the new score."""
-        fresh = self._found is None or self._round % self._every == 0
+        self._fresh = self._found is None or self._round % self._every == 0
         self._round += 1
-        if fresh:
-            walked = self._explorer.explore(space, score, starts, rng).configs
-            self._found = walked[:_KEPT]
+        evaluated = 0
+        if self._fresh:
+            walked = self._explorer.explore(space, score, starts, rng)
+            self._found, evaluated = walked.configs[:_KEPT], walked.evaluated
         around = [space.neighbours(config) for config in starts]
         assert self._found is not None  # noqa: S101 - the first round walks
-        return Candidates.scored(space, np.concatenate([self._found, starts, *around]), score)
+        found = Candidates.scored(space, np.concatenate([self._found, starts, *around]), score)
+        return replace(found, evaluated=found.evaluated + evaluated)
 
     def close(self) -> None:
         """Free what the other explorer holds."""

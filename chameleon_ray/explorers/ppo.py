@@ -16,6 +16,7 @@ import torch
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.learner import ENTROPY_KEY, POLICY_LOSS_KEY, VF_LOSS_KEY
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.metrics import (
@@ -27,7 +28,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from chameleon_ray.environment import random_starts
-from chameleon_ray.explorers import Candidates, Ensemble
+from chameleon_ray.explorers import Candidates, Ensemble, WalkReport
 from chameleon_ray.explorers.rollout import Round, Share, WalkRunner
 from chameleon_ray.policy import ppo_config
 from chameleon_ray.settings import PpoSettings
@@ -35,21 +36,7 @@ from chameleon_ray.space import Configs, DesignSpace, Score
 
 _STORE_BYTES = 200 * 2**20
 _BEST_SHARE = 4  # one walk in so many starts at a best measured config
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RoundReport:
-    """What a round did.
-
-    Attributes:
-        steps: Steps walked.
-        wave_scores: The mean predicted fitness of the steps of each wave.
-        steps_by_worker: Steps that each env runner walked; 0 is the layer's own process.
-    """
-
-    steps: int
-    wave_scores: tuple[float, ...]
-    steps_by_worker: dict[int, int]
+_LEARNED = (ENTROPY_KEY, VF_LOSS_KEY, POLICY_LOSS_KEY)
 
 
 class ExplorationAlgorithm(PPO):
@@ -60,6 +47,7 @@ class ExplorationAlgorithm(PPO):
     _settings: PpoSettings
     _rng: np.random.Generator
     shares: list[list[Share]]
+    learned: list[dict[str, float]]
 
     def begin(self, round_: Round, settings: PpoSettings, rng: np.random.Generator) -> None:
         """State what the next `train()` walks and learns.
@@ -71,7 +59,7 @@ class ExplorationAlgorithm(PPO):
         """
         self._waves = len(round_.starts)
         self._round = ray.put(round_) if settings.workers else round_
-        self._settings, self._rng, self.shares = settings, rng, []
+        self._settings, self._rng, self.shares, self.learned = settings, rng, [], []
 
     def training_step(self) -> None:
         """One round."""
@@ -87,6 +75,8 @@ class ExplorationAlgorithm(PPO):
             results = self.learner_group.update(
                 batch=training_batch(shares, rows), minibatch_size=size, num_epochs=1
             )
+            told = results[0][DEFAULT_MODULE_ID]
+            self.learned.append({key: float(told[key].peek()) for key in _LEARNED})
             self.metrics.aggregate(results, key=LEARNER_RESULTS)
 
     def _walk(self, wave: int) -> list[Share]:
@@ -184,7 +174,7 @@ class PpoExplorer:
         self._seed = seed
         self._algorithm: ExplorationAlgorithm | None = None
         self._space_name = ""
-        self.report: RoundReport | None = None
+        self.report: WalkReport | None = None
 
     def explore(
         self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
@@ -209,7 +199,7 @@ class PpoExplorer:
             algorithm.begin(begin, self._settings, rng)
             algorithm.train()
         waves, algorithm.shares = algorithm.shares, []
-        self.report = _report(waves)
+        self.report = _report(waves, algorithm.learned)
         shares = [share for wave in waves for share in wave]
         configs = np.concatenate([share.configs for share in shares])
         if isinstance(score, Ensemble):
@@ -290,11 +280,17 @@ def _one_torch_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _report(waves: list[list[Share]]) -> RoundReport:
+def _report(waves: list[list[Share]], learned: list[dict[str, float]]) -> WalkReport:
     by_worker: dict[int, int] = {}
     for share in (share for wave in waves for share in wave):
         by_worker[share.worker] = by_worker.get(share.worker, 0) + len(share.rewards)
     means = [float(np.concatenate([s.rewards for s in wave]).mean()) for wave in waves]
-    return RoundReport(
-        steps=sum(by_worker.values()), wave_scores=tuple(means), steps_by_worker=by_worker
+    entropy, value_loss, policy_loss = (tuple(told[key] for told in learned) for key in _LEARNED)
+    return WalkReport(
+        steps=sum(by_worker.values()),
+        wave_scores=tuple(means),
+        steps_by_worker=by_worker,
+        entropy=entropy,
+        value_loss=value_loss,
+        policy_loss=policy_loss,
     )
