@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
@@ -20,11 +20,19 @@ MANIFEST = "run.json"
 _LOCK = "run.lock"
 
 
+class AnyManifest(Protocol):
+    """What a run is, as plain values: that of a network, or of a function."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Whatever makes two runs different."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifest:
-    """What a run is. Two runs with equal manifests measure the same things in the same order.
+    """What the run of a network is.
 
-    How far a run goes (layers, trials, time) is not part of it: going on may go further.
+    Two runs with equal manifests measure the same things in the same order. How far a run goes
+    (layers, trials, time) is not part of it: going on may go further.
     """
 
     network: str
@@ -39,7 +47,7 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return json.loads(json.dumps(asdict(self)))  # type: ignore[no-any-return]
+        return asdict(self)
 
 
 class RunFolder:
@@ -47,13 +55,14 @@ class RunFolder:
 
     Args:
         path: Made if it does not exist.
+        option: How the user named it, for messages.
 
     Raises:
         RunFolderError: It is in use, cannot be written, or is a folder of something else.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, option: str = "--run") -> None:
+        self.path, self._option = path, option
         try:
             self._new = not path.exists()
             self._check_is_ours()
@@ -63,57 +72,63 @@ class RunFolder:
         except Timeout:
             raise RunFolderError(
                 f"{path} is in use by another process; wait for it to end, or choose another "
-                "folder with --run."
+                f"folder with {option}."
             ) from None
         except OSError as error:
             raise RunFolderError(
-                f"{path} cannot be used: {error.strerror}. Choose another folder with --run."
+                f"{path} cannot be used: {error.strerror}. Choose another folder with {option}."
             ) from error
 
     def _check_is_ours(self) -> None:
         if self.path.is_file():
-            raise RunFolderError(f"{self.path} is a file; --run takes a folder.")
+            raise RunFolderError(f"{self.path} is a file; {self._option} takes a folder.")
         if not self._new and any(self.path.iterdir()) and not self._manifest_path.exists():
             names = {p.name for p in self.path.iterdir()} - {_LOCK}
             if names:
                 raise RunFolderError(
                     f"{self.path} is not a run folder: it has no {MANIFEST} but other files, such "
-                    f"as {min(names)}. Choose a new or an empty folder with --run."
+                    f"as {min(names)}. Choose a new or an empty folder with {self._option}."
                 )
 
     @property
     def _manifest_path(self) -> Path:
         return self.path / MANIFEST
 
-    def begin(self, manifest: Manifest, *, layers: tuple[int, ...]) -> None:
+    def begin(self, manifest: AnyManifest, *, layers: tuple[int, ...] = ()) -> None:
         """Write the manifest, or compare it with the one that is there.
+
+        Args:
+            manifest: What the run is.
+            layers: Those of a network; the folder holds them besides those it held.
 
         Raises:
             RunFolderError: The folder was begun with something else; the message names what.
         """
-        new = manifest.to_json()
+        new = json.loads(json.dumps(manifest.to_json()))
         if self._manifest_path.exists():
             old = self._read()
             differing = list(_differences(old, new))
             if differing:
                 raise RunFolderError(
                     f"{self.path} holds a run with other settings: {'; '.join(differing)}. "
-                    "Give the settings it began with, or another folder with --run."
+                    f"Give the settings it began with, or another folder with {self._option}."
                 )
             layers = tuple(sorted({*layers, *old.get("layers", ())}))
-        self._write(json.dumps({**new, "layers": layers}, indent=1))
+        further = {"layers": layers} if layers else {}
+        self._write(json.dumps({**new, **further}, indent=1))
 
     def _read(self) -> dict[str, Any]:
         try:
             found = json.loads(self._manifest_path.read_text())
         except (OSError, ValueError) as error:
             raise RunFolderError(
-                f"{self._manifest_path} cannot be read: {error}. Choose another folder with --run."
+                f"{self._manifest_path} cannot be read: {error}. Choose another folder with "
+                f"{self._option}."
             ) from error
         if not isinstance(found, dict):
             raise RunFolderError(
                 f"{self._manifest_path} is not the manifest of a run. Choose another folder with "
-                "--run."
+                f"{self._option}."
             )
         return found
 
@@ -143,6 +158,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -
         there = old.get(key)
         if isinstance(value, dict) and isinstance(there, dict):
             found += _differences(there, value, f"{at}{key}.")
-        elif there != value and key != "description":
+        elif json.dumps(there) != json.dumps(value) and key != "description":
             found.append(f"{at}{key} is {there!r} there and {value!r} here")
     return found
