@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.space import Configs, Knob
+from chameleon_ray.space import Choice, Configs, Knob, split
 
 Plain = bool | int | float | str
+
+_SPLIT = re.compile(r"[1-9]\d{0,5}(x[1-9]\d{0,5}){1,3}")
+_LARGEST_SPLIT = 2**20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tunables:
     """What each parameter may be, and the knobs that stand for it.
 
-    Numbers are put into ascending order, so that a step of one is a small change, and what is not
-    a number keeps the order given and counts as unordered. A knob's choices are the values
-    themselves where all of them are whole and none is negative, or else their positions: the
-    search sees no more than which comes after which.
+    Numbers are put into ascending order, so that a step of one is a small change. So are splits,
+    texts such as `4x2x16` of equally many factors with one product: they stand in the Gray code of
+    `space.split`, and the search sees their factors. Other texts keep the order given and count as
+    unordered. A knob's choices are the values themselves where all of them are whole and none is
+    negative, or else their positions: the search sees no more than which comes after which.
 
     Attributes:
         values: Name -> distinct values.
@@ -63,9 +69,7 @@ class Tunables:
                 columns.append([place[config[name]] for config in configs])
             except (KeyError, TypeError):
                 wrong = next(c for c in configs if _place(place, c.get(name)) is None)
-                raise SettingsError(
-                    f"{where}: {name} of the configuration {dict(wrong)} is not among {values}."
-                ) from None
+                raise SettingsError(_not_among(name, values, wrong, where)) from None
         return np.array(columns, dtype=np.int32).reshape(len(columns), -1).T.copy()
 
     def plain(self, config: Configs) -> dict[str, Plain]:
@@ -81,6 +85,15 @@ def _place(place: Mapping[Plain, int], value: object) -> int | None:
         return None
 
 
+def _not_among(
+    name: str, values: tuple[Plain, ...], config: Mapping[str, Plain], where: str
+) -> str:
+    known = ", ".join([*map(repr, values[:12]), *(["..."] if len(values) > 12 else [])])
+    if name not in config:
+        return f"{where}: the configuration {dict(config)} has no {name}; its values: {known}."
+    return f"{where}: {name} of the configuration {dict(config)} is not among its values: {known}."
+
+
 def _checked(name: str, values: Sequence[Plain], where: str) -> tuple[Plain, ...]:
     if isinstance(values, str) or not isinstance(values, Sequence | np.ndarray) or not len(values):
         raise SettingsError(f"{where}: {name}: give a list of at least one value, not {values!r}.")
@@ -91,14 +104,33 @@ def _checked(name: str, values: Sequence[Plain], where: str) -> tuple[Plain, ...
     if len(set(plain)) < len(plain):
         twice = next(v for v in plain if plain.count(v) > 1)
         raise SettingsError(f"{where}: {name}: {twice!r} stands twice.")
-    return tuple(sorted(plain)) if _are_numbers(plain) else tuple(plain)
+    if _are_numbers(plain):
+        return tuple(sorted(plain))
+    order = _splits(name, plain)
+    return tuple(sorted(plain, key=lambda v: order[str(v)][0])) if order else tuple(plain)
 
 
 def _are_numbers(values: Sequence[Plain]) -> bool:
     return not any(isinstance(value, str) for value in values)
 
 
+def _splits(name: str, values: Sequence[Plain]) -> dict[str, tuple[int, Choice]]:
+    """Each split's place in the Gray code, and its factors; empty if these are no splits."""
+    texts = [v for v in values if isinstance(v, str) and _SPLIT.fullmatch(v)]
+    factors = [tuple(map(int, text.split("x"))) for text in texts]
+    kinds = {(len(f), math.prod(f)) for f in factors}
+    if len(texts) < len(values) or len(kinds) != 1:
+        return {}
+    ((parts, product),) = kinds
+    if product > _LARGEST_SPLIT:
+        return {}
+    place = {choice: at for at, choice in enumerate(split(name, product, parts).choices)}
+    return {text: (place[f], f) for text, f in zip(texts, factors, strict=True)}
+
+
 def _knob(name: str, values: tuple[Plain, ...]) -> Knob:
-    whole = all(isinstance(value, int) and 0 <= value < 2**62 for value in values)
+    if order := _splits(name, values):
+        return Knob(name=name, choices=tuple(order[str(value)][1] for value in values))
+    whole = all(not isinstance(v, str) and v == v // 1 and 0 <= v < 2**62 for v in values)
     numbers = [int(value) for value in values] if whole else range(len(values))
     return Knob(name=name, choices=tuple((n,) for n in numbers), ordered=_are_numbers(values))

@@ -4,16 +4,15 @@ A recorded space is a file in Kernel Tuner's cache format or in the T4 results f
 gzipped. Its configurations are the space: what the kernel's restrictions forbid is not in it.
 Nothing is built and nothing is timed, so every number that comes from here was measured by whoever
 recorded the file, on the device that it names.
+
+A file that `chameleon-ray record` wrote says of which task and template it is. Where this version
+has that template, its features are those of the live space, and the task's default is known.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
-import math
 import time
-import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,15 +22,16 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.derived import products_of
-from chameleon_ray.errors import SettingsError
+from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.measure.cache_file import CacheFile, read_cache_file
 from chameleon_ray.space import Configs, DesignSpace
-from chameleon_ray.tasks import NamedTask
-from chameleon_ray.tunables import Plain, Tunables
+from chameleon_ray.tasks import Conv2d, NamedTask, Target
+from chameleon_ray.templates import default_config, design_space, template_version
+from chameleon_ray.tunables import Tunables
 
-_NEVER_SECONDS = 1e17  # older files mark a failure by a time of 1e20 milliseconds
-_NO_TIME = "NoFiniteTime"
 _OUTCOMES = {
+    **{str(outcome): outcome for outcome in Outcome if outcome is not Outcome.OK},
     "CompilationFailedConfig": Outcome.BUILD_ERROR,
     "RuntimeFailedConfig": Outcome.RUN_ERROR,
     "InvalidConfig": Outcome.INVALID_STATIC,
@@ -41,6 +41,22 @@ _OUTCOMES = {
     "constraints": Outcome.INVALID_STATIC,
     "correctness": Outcome.WRONG_OUTPUT,
 }
+_SUFFIXES = (".json", ".json.gz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiveTask:
+    """What a file of our own was measured of, where this version has the template.
+
+    Attributes:
+        task: The layer's computation.
+        space: Its design space on the target that was measured.
+        default: Its default config `(knobs,)`.
+    """
+
+    task: Conv2d
+    space: DesignSpace
+    default: Configs
 
 
 @dataclass(frozen=True, kw_only=True)  # no slots: the space is cached in __dict__
@@ -55,6 +71,8 @@ class RecordedSpace:
         configs: int32 `(n, knobs)`, distinct.
         seconds: float64 `(n,)`; NaN where the configuration failed.
         failures: The recorded name of each failure, empty where there is a time; `(n,)`.
+        complete: Whether the file holds its whole space, as far as it says.
+        live: The task it was recorded of, if it is one of ours.
     """
 
     name: str
@@ -64,17 +82,32 @@ class RecordedSpace:
     configs: Configs
     seconds: npt.NDArray[np.float64]
     failures: tuple[str, ...]
+    complete: bool = True
+    live: LiveTask | None = None
 
     @property
     def task(self) -> NamedTask:
         """What is tuned."""
-        return NamedTask(key=self.name)
+        if self.live is None:
+            return NamedTask(key=self.name)
+        return NamedTask(key=self.name, flop=self.live.task.flop)
 
     @cached_property
     def space(self) -> DesignSpace:
         """The recorded configurations and no others."""
         knobs = self.tunables.knobs()
-        return DesignSpace(self.name, knobs, derive=products_of(knobs), listed=self.configs)
+        if self.live is None:
+            derive = products_of([knob for knob in knobs if len(knob.choices[0]) == 1])
+            return DesignSpace(self.name, knobs, derive=derive, listed=self.configs)
+        features = self.live.space._derive  # noqa: SLF001 - the same space, cut to what was measured
+        return DesignSpace(self.name, knobs, derive=features, listed=self.configs)
+
+    @cached_property
+    def default(self) -> Configs | None:
+        """The default config `(knobs,)` of a task of ours; None if it is not in the file."""
+        if self.live is None or not self.space.valid(self.live.default[None, :])[0]:
+            return None
+        return self.live.default
 
     @cached_property
     def optimum_seconds(self) -> float:
@@ -92,9 +125,7 @@ class RecordedMeasurer:
 
     def __init__(self, recorded: RecordedSpace, *, sleep: bool = False) -> None:
         self._recorded, self._sleep = recorded, sleep
-        codes = recorded.space.encode(recorded.configs)
-        self._order = np.argsort(codes, kind="stable")
-        self._codes = codes[self._order]
+        self._rows = {config.tobytes(): row for row, config in enumerate(recorded.configs)}
         self._pending: list[tuple[Configs, Purpose]] = []
 
     def submit(self, configs: Configs, *, purpose: Purpose) -> None:
@@ -106,35 +137,29 @@ class RecordedMeasurer:
         pending, self._pending = self._pending, []
         position = 0
         for configs, purpose in pending:
-            for row, config in zip(self._rows(configs), configs, strict=True):
-                yield position, self._measurement(int(row), config, purpose)
+            for config in configs:
+                yield position, self._measurement(config, purpose)
                 position += 1
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
         """The recorded times of finalists; there is no torch here."""
         del torch
-        rows = zip(self._rows(configs), configs, strict=True)
-        return [self._measurement(int(row), config, Purpose.FINALIST) for row, config in rows]
+        return [self._measurement(config, Purpose.FINALIST) for config in configs]
 
-    def _rows(self, configs: Configs) -> npt.NDArray[np.intp]:
-        """Where each config stands in the file, `(n,)`; -1 if it does not."""
-        codes = self._recorded.space.encode(configs)
-        places = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
-        return np.where(self._codes[places] == codes, self._order[places], -1)
-
-    def _measurement(self, row: int, config: Configs, purpose: Purpose) -> Measurement:
+    def _measurement(self, config: Configs, purpose: Purpose) -> Measurement:
         recorded = self._recorded
-        failure = recorded.failures[row] if row >= 0 else "NotRecorded"
-        seconds = float(recorded.seconds[row])
-        if self._sleep and not failure:
-            time.sleep(seconds)
+        row = self._rows.get(config.astype(np.int32, copy=False).tobytes())
+        failure = "NotRecorded" if row is None else recorded.failures[row]
+        seconds = () if row is None or failure else (float(recorded.seconds[row]),)
+        if self._sleep:
+            time.sleep(sum(seconds))
         return Measurement(
             task=recorded.name,
             config=recorded.space.describe(config),
             purpose=purpose,
             outcome=_OUTCOMES.get(failure, Outcome.RUN_ERROR) if failure else Outcome.OK,
             message=failure,
-            repeat_seconds=() if failure else (seconds,),
+            repeat_seconds=seconds,
         )
 
 
@@ -142,152 +167,84 @@ def load_recorded(path: Path | str) -> RecordedSpace:
     """Read a recorded space.
 
     Args:
-        path: A `.json` or `.json.gz` file in Kernel Tuner's cache format or the T4 results format.
+        path: A `.json` or `.json.gz` file in Kernel Tuner's cache format or the T4 results format,
+            or the name of a shipped one.
 
     Raises:
         SettingsError: The file cannot be read, is cut off, is in another format, or holds no
             configuration with a time.
+        UnknownNameError: There is no shipped space of this name.
     """
-    path = Path(path)
-    found = _read(path)
-    if isinstance(found.get("cache"), dict):
-        entries = _of_cache(found, path)
-        given = found.get("tune_params")
-    elif isinstance(found.get("results"), list):
-        entries = _of_t4(found, path)
-        given = None
-    else:
-        raise SettingsError(
-            f"{path}: neither Kernel Tuner's cache format (it has no 'cache') nor the T4 results "
-            "format (it has no 'results')."
-        )
-    if not entries:
-        raise SettingsError(f"{path}: holds no configuration.")
-    names = _names(found, given, entries, path)
-    values = {name: _choices(name, given, entries) for name in names}
-    tunables = Tunables.of(values, where=str(path))
-    configs = tunables.indices([config for config, _ in entries], where=str(path))
-    return _recorded(found, path, tunables, configs, [outcome for _, outcome in entries])
-
-
-Entry = tuple[Mapping[str, Plain], "float | str"]  # a config, and its seconds or its failure's name
-
-
-def _recorded(
-    found: Mapping[str, Any],
-    path: Path,
-    tunables: Tunables,
-    configs: Configs,
-    outcomes: Sequence[float | str],
-) -> RecordedSpace:
-    seconds = np.array([o if isinstance(o, float) else np.nan for o in outcomes])
+    path = find_recorded(path)
+    found = read_cache_file(path)
+    tunables = Tunables.of(found.values, where=str(path))
+    seconds = np.array([np.nan if e.seconds is None else e.seconds for e in found.entries])
     if np.isnan(seconds).all():
-        raise SettingsError(f"{path}: all of its {len(configs)} configurations failed.")
+        raise SettingsError(
+            f"{path}: all of its {len(seconds)} configurations failed; there is nothing to find."
+        )
     recorded = RecordedSpace(
         name=path.name.removesuffix(".gz").removesuffix(".json"),
-        kernel=str(found.get("kernel_name") or ""),
-        device=str(found.get("device_name") or ""),
+        kernel=found.kernel,
+        device=found.device,
         tunables=tunables,
-        configs=configs,
+        configs=_configs(found, tunables, path),
         seconds=seconds,
-        failures=tuple("" if isinstance(o, float) else o for o in outcomes),
+        failures=tuple(e.failure for e in found.entries),
+        complete=found.own.get("complete") is not False,
+        live=_live(found.own, tunables),
     )
-    if len(np.unique(recorded.space.encode(configs))) < len(configs):
-        raise SettingsError(f"{path}: a configuration stands in it twice.")
+    _check_distinct(recorded, found, path)
     return recorded
 
 
-def _read(path: Path) -> dict[str, Any]:
-    """The JSON object in a file."""
+def shipped() -> dict[str, Path]:
+    """The recorded spaces that come with the package: name -> file."""
+    folder = Path(__file__).parent.parent / "spaces"
+    return {path.name.split(".")[0]: path for path in sorted(folder.glob("*.json.gz"))}
+
+
+def find_recorded(path: Path | str) -> Path:
+    """The file that a path or the name of a shipped space stands for.
+
+    Raises:
+        UnknownNameError: It is no path, and there is no shipped space of this name.
+    """
+    name, known = str(path), shipped()
+    if "/" in name or name.endswith(_SUFFIXES) or Path(name).is_file():
+        return Path(name).expanduser()
+    if name not in known:
+        where = "a recorded space is a .json or .json.gz file, or a shipped one"
+        raise UnknownNameError("space", name, known, where=where)
+    return known[name]
+
+
+def _configs(found: CacheFile, tunables: Tunables, path: Path) -> Configs:
+    """The entries as rows of choice indices, `(n, knobs)`."""
+    known = [{n: e.config[n] for n in tunables.values if n in e.config} for e in found.entries]
+    return tunables.indices(known, where=str(path))
+
+
+def _check_distinct(recorded: RecordedSpace, found: CacheFile, path: Path) -> None:
+    seen: set[bytes] = set()
+    for config, entry in zip(recorded.configs, found.entries, strict=True):
+        if config.tobytes() in seen:
+            raise SettingsError(
+                f"{path}: the configuration {entry.name} stands in it twice; leave one of them."
+            )
+        seen.add(config.tobytes())
+
+
+def _live(own: Mapping[str, Any], tunables: Tunables) -> LiveTask | None:
+    """The task that a file of ours names, if its template has not changed since."""
     try:
-        data = path.read_bytes()
-        if data[:2] == b"\x1f\x8b":
-            data = gzip.decompress(data)
-        found = json.loads(data)
-    except OSError as error:
-        raise SettingsError(f"{path}: cannot be read: {error.strerror or error}.") from None
-    except (EOFError, zlib.error):
-        raise SettingsError(f"{path}: the gzip file is cut off or damaged.") from None
-    except UnicodeDecodeError:
-        raise SettingsError(f"{path}: not a text file in UTF-8.") from None
-    except json.JSONDecodeError as error:
-        cut = error.pos >= len(error.doc.rstrip()) - 1
-        what = "the file is cut off" if cut else f"not JSON: {error.msg}"
-        raise SettingsError(
-            f"{path}, line {error.lineno}: {what}. A cache of Kernel Tuner is whole once its run "
-            "has ended."
-        ) from None
-    if not isinstance(found, dict):
-        raise SettingsError(f"{path}: not a JSON object.")
-    return found
-
-
-def _of_cache(found: Mapping[str, Any], path: Path) -> list[Entry]:
-    """Kernel Tuner's cache: `time` is milliseconds, or the name of a failure."""
-    entries: list[Entry] = []
-    for key, entry in found["cache"].items():
-        if not isinstance(entry, dict) or "time" not in entry:
-            raise SettingsError(f"{path}: the configuration {key} has no 'time'.")
-        entries.append((entry, _outcome(entry["time"])))
-    return entries
-
-
-def _of_t4(found: Mapping[str, Any], path: Path) -> list[Entry]:
-    """T4 results: the objective among `measurements`, and `invalidity`."""
-    entries: list[Entry] = []
-    for number, result in enumerate(found["results"]):
-        config = result.get("configuration") if isinstance(result, dict) else None
-        if not isinstance(config, dict):
-            raise SettingsError(f"{path}: result {number} has no 'configuration'.")
-        validity = str(result.get("invalidity", "correct"))
-        entries.append((config, _t4_time(result) if validity == "correct" else validity))
-    return entries
-
-
-_UNIT_SECONDS = {  # Kernel Tuner writes milliseconds
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
-    **dict.fromkeys(("", "ms", "millisecond", "milliseconds"), 0.001),
-    **dict.fromkeys(("us", "microsecond", "microseconds"), 1e-06),
-    **dict.fromkeys(("ns", "nanosecond", "nanoseconds"), 1e-09),
-}
-
-
-def _t4_time(result: Mapping[str, Any]) -> float | str:
-    objective = (result.get("objectives") or ["time"])[0]
-    for measurement in result.get("measurements") or ():
-        if isinstance(measurement, dict) and measurement.get("name") == objective:
-            unit = str(measurement.get("unit") or "").lower()
-            return _outcome(measurement.get("value"), _UNIT_SECONDS.get(unit, 1e-3))
-    return _NO_TIME
-
-
-def _outcome(recorded: object, unit_seconds: float = 1e-3) -> float | str:
-    """Seconds, or the name of a failure."""
-    if isinstance(recorded, str):
-        return recorded or _NO_TIME
-    if isinstance(recorded, bool) or not isinstance(recorded, int | float):
-        return _NO_TIME
-    seconds = recorded * unit_seconds
-    return float(seconds) if math.isfinite(seconds) and 0 < seconds < _NEVER_SECONDS else _NO_TIME
-
-
-def _names(
-    found: Mapping[str, Any], given: object, entries: Sequence[Entry], path: Path
-) -> list[str]:
-    """The parameters in order."""
-    if not isinstance(given, dict):
-        return [str(name) for name in entries[0][0]]
-    names = found.get("tune_params_keys", list(given))
-    if not isinstance(names, list) or not names or any(name not in given for name in names):
-        raise SettingsError(
-            f"{path}: tune_params_keys {names!r} do not fit the tune_params {list(given)}."
-        )
-    return names
-
-
-def _choices(name: str, given: object, entries: Sequence[Entry]) -> Sequence[Plain]:
-    """The values of a parameter: as stated, or else those that occur."""
-    if isinstance(given, dict):
-        stated: Sequence[Plain] = given[name]
-        return stated
-    return list(dict.fromkeys(config.get(name, "") for config, _ in entries))
+        target = Target(lanes=int(own["lanes"]), cores=int(own["cores"]))
+        task = Conv2d.from_key(str(own["task"]))
+        if own["template"] != template_version(target):
+            return None
+        space = design_space(task, target)
+    except (KeyError, TypeError, ValueError, ZeroDivisionError, UnsupportedError):
+        return None
+    if space.knobs != tuple(tunables.knobs()):
+        return None
+    return LiveTask(task=task, space=space, default=default_config(task, target))
