@@ -2,16 +2,132 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
 import typer
+
+from chameleon_ray.cli_compare import parse_seeds
+from chameleon_ray.cli_shared import Json, console, print_json, whole
+from chameleon_ray.errors import SettingsError
+
+if TYPE_CHECKING:
+    from chameleon_ray.measure.recorded import RecordedSpace
+    from chameleon_ray.settings import Policy
 
 app = typer.Typer()
 
 
 @app.command()
-def replay() -> None:
-    """Search recorded spaces: whole kernels that somebody measured, on the device they name."""
+def replay(
+    spaces: Annotated[
+        list[str],
+        typer.Argument(metavar="SPACE", help="A .json or .json.gz file, or a shipped space."),
+    ],
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="POLICY",
+            help="A name in policies/, or a file; may be repeated.",
+            show_default="chameleon",
+        ),
+    ] = None,
+    trials: Annotated[
+        int,
+        typer.Option(
+            parser=lambda text: whole(text, least=1),
+            metavar="N",
+            help="Attempts of each search, failed ones included.",
+        ),
+    ] = 256,
+    seeds: Annotated[str, typer.Option(metavar="RANGE", help="0-19, or 0,3,5-7.")] = "0",
+    env: Annotated[str, typer.Option(help="Of the measurer `recorded`: a name, or a file.")] = (
+        "recorded"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Search recorded spaces: every time comes from a file, measured on the device it names."""
+    from chameleon_ray.measure.recorded import load_recorded
+
+    numbers = parse_seeds(seeds)
+    sleep = _sleeps(env)
+    policies = _policies(policy or ["chameleon"])
+    recorded = [load_recorded(space) for space in spaces]
+    _distinct("SPACE", [space.name for space in recorded])
+    try:
+        for space in recorded:
+            _replay(space, policies, numbers, trials, sleep=sleep, as_json=as_json)
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise typer.Exit(130) from None
 
 
-@app.command()
-def record() -> None:
-    """Write a run, or a sweep of one layer, as a recorded space."""
+def _replay(
+    space: RecordedSpace,
+    policies: Sequence[tuple[str, Policy]],
+    seeds: Sequence[int],
+    trials: int,
+    *,
+    sleep: bool,
+    as_json: bool,
+) -> None:
+    """All searches of one space; each is told as it ends, the table comes at the end."""
+    from chameleon_ray import replay_report
+    from chameleon_ray.replay import Replay, replay as search
+
+    found: dict[str, list[Replay]] = {}
+    try:
+        for name, policy in policies:
+            for seed in seeds:
+                done = search(space, policy, name=name, trials=trials, seed=seed, sleep=sleep)
+                found.setdefault(name, []).append(done)
+                print(replay_report.line(done, trials=trials), file=sys.stderr, flush=True)
+                if as_json:
+                    print_json(done.to_json())
+    finally:
+        if found and not as_json:
+            print(replay_report.heading(space))
+            console().print(replay_report.table(space, found, trials=trials))
+
+
+def _sleeps(env: str) -> bool:
+    """Whether measurements take their recorded time.
+
+    Raises:
+        SettingsError: The env measures something, instead of asking a file.
+    """
+    from chameleon_ray.presets import load_env
+
+    name, settings = load_env(env)
+    if settings.measurer != "recorded":
+        raise SettingsError(
+            f"--env: {name!r} has the measurer {settings.measurer!r}, and a replay measures "
+            f"nothing: leave --env out, or measure with `chameleon-ray tune NETWORK --env {name}`."
+        )
+    return settings.sleep
+
+
+def _policies(names: Sequence[str]) -> list[tuple[str, Policy]]:
+    """The policies, with their plugins imported.
+
+    Raises:
+        SettingsError: One cannot be used, or stands twice.
+    """
+    from chameleon_ray.plugins import load
+    from chameleon_ray.presets import load_policy
+    from chameleon_ray.settings import PluginSettings
+
+    _distinct("--policy", names)
+    found = [load_policy(name) for name in names]
+    for name, policy in found:
+        for part in (policy.explorer, policy.sampler, policy.cost_model):
+            if isinstance(part, PluginSettings):
+                load(part.kind, what=f"policy {name!r}")
+    return found
+
+
+def _distinct(what: str, names: Sequence[str]) -> None:
+    twice = next((name for name in names if list(names).count(name) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"{what}: {twice} stands twice; results are told apart by name.")

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any
 
 import numpy as np
 
-from chameleon_ray.cost_model import make_cost_model
-from chameleon_ray.explorers import explorer_of
+from chameleon_ray.assembly import search
 from chameleon_ray.measure import Measurement
 from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace
 from chameleon_ray.phases import Phases
-from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Policy
-from chameleon_ray.starts import first_batch
-from chameleon_ray.task_tuner import Budget, tune_task
+from chameleon_ray.task_tuner import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +27,7 @@ class Replay:
         space: Name of the recorded space.
         policy: Name of the policy.
         seed: Of the search.
+        device: What the space was measured on, in words that say it is recorded.
         optimum_seconds: The space's shortest time.
         best_seconds: The shortest time after each attempt; None before the first success.
         outcomes: How often the attempts ended how: `ok`, or a failure's recorded name.
@@ -38,6 +37,7 @@ class Replay:
     space: str
     policy: str
     seed: int
+    device: str
     optimum_seconds: float
     best_seconds: tuple[float | None, ...]
     outcomes: Mapping[str, int]
@@ -73,40 +73,39 @@ def replay(
         seed: Of every random choice.
         sleep: Whether each measurement takes its recorded time.
     """
-    rng, phases = np.random.default_rng(seed), Phases()
-    space = recorded.space
-    if policy.features == "knobs":
-        space = space.with_knob_features()
-    explorer = explorer_of(policy, seed=seed)
+    phases = Phases()
     trials = min(trials, len(recorded.configs))
     measured: list[Measurement] = []
-    try:
-        for history in tune_task(
-            recorded.task,
-            space,
-            first=first_batch(space, policy, rng),
-            has_default=False,
-            explorer=explorer,
-            sampler=make_sampler(policy),
-            measurer=RecordedMeasurer(recorded, sleep=sleep),
-            cost_model=make_cost_model(policy.cost_model, seed=seed),
-            budget=Budget(measurements=trials),
-            rng=rng,
-            phases=phases,
-            hopeless=trials + 1,
-        ):
+    rounds = search(
+        recorded.task,
+        recorded.space,
+        policy,
+        measurer=RecordedMeasurer(recorded, sleep=sleep),
+        budget=Budget(measurements=trials),
+        seed=seed,
+        rng=np.random.default_rng(seed),
+        phases=phases,
+        default=recorded.default,
+        hopeless=trials + 1,
+    )
+    with closing(rounds):
+        for history in rounds:
             measured = history.measurements
-    finally:
-        explorer.close()
     return Replay(
         space=recorded.name,
         policy=name,
         seed=seed,
+        device=device_of(recorded),
         optimum_seconds=recorded.optimum_seconds,
         best_seconds=tuple(best_so_far(measured)),
         outcomes=dict(Counter(m.message or str(m.outcome) for m in measured)),
         phase_seconds=dict(phases.seconds),
     )
+
+
+def device_of(recorded: RecordedSpace) -> str:
+    """What a space was measured on: nothing is measured here, and every output says so."""
+    return f"recorded: {recorded.device or 'a device that the file does not name'}"
 
 
 def best_so_far(measurements: list[Measurement]) -> list[float | None]:
