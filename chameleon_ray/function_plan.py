@@ -105,6 +105,7 @@ def make_function_plan(
     start = None if default is None else _default(default, tunables, asked)
     space, allowed = _restricted(free, asked, seed=seed)
     known = probe[asked.allowed(probe)] if allowed is None else space.all_valid()
+    most = settings.measurements if trials is None else trials
     return FunctionPlan(
         name=name,
         tunables=tunables,
@@ -115,7 +116,7 @@ def make_function_plan(
         default=start,
         policy_name=policy_name,
         policy=settings,
-        trials=settings.measurements if trials is None else trials,
+        trials=most if allowed is None else min(most, allowed),
         seed=seed,
     )
 
