@@ -49,10 +49,21 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Wanted:
+class Wanted:
+    """A search that is asked for.
+
+    Attributes:
+        key: Which one.
+        recorded: What is searched.
+        how: What the function that searches is told besides: for our own, the policy.
+    """
+
     key: SearchKey
     recorded: RecordedSpace
-    policy: Policy
+    how: Any
+
+
+SearchFunction = Callable[[RecordedSpace, SearchKey, Any], Search]
 
 
 def compare(
@@ -87,24 +98,61 @@ def compare(
         KeyboardInterrupt: On SIGINT and SIGTERM; every finished search is in `out`.
     """
     _check_names(spaces, policies, seeds)
-    start, store = time.monotonic(), Searches(out)
-    wanted = _wanted(spaces, policies, seeds, trials)
-    found = {w.key: search for w in wanted if (search := store.find(w.key)) is not None}
-    missing = [w for w in wanted if w.key not in found]
-    kept = len(wanted) - len(missing)
+    digests = {space.name: space_digest(space) for space in spaces}
+    wanted = [
+        Wanted(
+            key=SearchKey(
+                space=recorded.name,
+                space_digest=digests[recorded.name],
+                policy=name,
+                policy_digest=policy_digest(policy),
+                seed=seed,
+                trials=trials,
+            ),
+            recorded=recorded,
+            how=policy,
+        )
+        for seed, recorded, (name, policy) in itertools.product(seeds, spaces, policies)
+    ]
+    found = complete(wanted, search_by_policy, out=out, on_progress=on_progress)
+    rank = {name: place for place, (name, _) in enumerate(policies)}
+    return sorted(found, key=lambda search: rank[search.key.policy])
 
-    def tell(done: int) -> None:
+
+def complete(
+    wanted: Sequence[Wanted],
+    search: SearchFunction,
+    *,
+    out: Path,
+    on_progress: Callable[[Standing], None] | None = None,
+) -> list[Search]:
+    """All searches wanted, in that order: those in `out` as they are, the others made now.
+
+    Args:
+        wanted: With distinct keys.
+        search: Makes one of them, in a process of Ray's.
+        out: Folder of the finished searches.
+        on_progress: Called at the beginning and after each search.
+
+    Raises:
+        ChameleonError: As of `compare`.
+    """
+    start, store = time.monotonic(), Searches(out)
+    found = {w.key: known for w in wanted if (known := store.find(w.key)) is not None}
+    missing = [w for w in wanted if w.key not in found]
+    kept = len(found)
+
+    def tell() -> None:
         if on_progress is not None:
             seconds = time.monotonic() - start
-            on_progress(Standing(done=done, kept=kept, total=len(wanted), seconds=seconds))
+            on_progress(Standing(done=len(found), kept=kept, total=len(wanted), seconds=seconds))
 
-    tell(kept)
-    for done, search in enumerate(_searched(missing), start=kept + 1):
-        store.write(search)
-        found[search.key] = search
-        tell(done)
-    rank = {name: place for place, (name, _) in enumerate(policies)}
-    return [found[w.key] for w in sorted(wanted, key=lambda w: rank[w.key.policy])]
+    tell()
+    for made in _searched(missing, search):
+        store.write(made)
+        found[made.key] = made
+        tell()
+    return [found[w.key] for w in wanted]
 
 
 def curves(searches: Sequence[Search]) -> list[Curve]:
@@ -121,6 +169,23 @@ def curves(searches: Sequence[Search]) -> list[Curve]:
         for s in searches
         if s.reference_seconds is not None
     ]
+
+
+def search_by_policy(recorded: RecordedSpace, key: SearchKey, policy: Policy) -> Search:
+    """One search of a recorded space, on one core."""
+    if isinstance(policy.explorer, PpoSettings) and policy.explorer.workers:
+        policy = replace(policy, explorer=replace(policy.explorer, workers=0))  # one core each
+    found = replay(recorded, policy, name=key.policy, trials=key.trials, seed=key.seed)
+    return Search(
+        key=key,
+        kernel=kernel_of(recorded.name),
+        reference_seconds=found.optimum_seconds,
+        best_seconds=found.best_seconds,
+        outcomes=found.outcomes,
+        phase_seconds=found.phase_seconds,
+        device=recorded.device,
+        versions=versions(),
+    )
 
 
 def versions() -> dict[str, str]:
@@ -155,50 +220,27 @@ def _check_names(
             )
 
 
-def _wanted(
-    spaces: Sequence[RecordedSpace],
-    policies: Sequence[NamedPolicy],
-    seeds: Sequence[int],
-    trials: int,
-) -> list[_Wanted]:
-    """All searches; those of one seed together, so that what is finished is comparable."""
-    digests = {space.name: space_digest(space) for space in spaces}
-    return [
-        _Wanted(
-            key=SearchKey(
-                space=recorded.name,
-                space_digest=digests[recorded.name],
-                policy=name,
-                policy_digest=policy_digest(policy),
-                seed=seed,
-                trials=trials,
-            ),
-            recorded=recorded,
-            policy=policy,
-        )
-        for seed, recorded, (name, policy) in itertools.product(seeds, spaces, policies)
-    ]
-
-
-def _searched(missing: Sequence[_Wanted]) -> Iterator[Search]:
+def _searched(missing: Sequence[Wanted], search: SearchFunction) -> Iterator[Search]:
     """The missing searches as they finish; nothing is started if none is missing."""
     if not missing:
         return
     cores = usable_cores()
     with ray_session(address=None, cpus=cores), terminating_as_interrupt():
-        yield from _in_tasks(missing, at_once=2 * cores)
+        yield from _in_tasks(missing, search, at_once=2 * cores)
 
 
-def _in_tasks(missing: Sequence[_Wanted], *, at_once: int) -> Iterator[Search]:
+def _in_tasks(
+    missing: Sequence[Wanted], search: SearchFunction, *, at_once: int
+) -> Iterator[Search]:
     import ray
 
-    task = ray.remote(_search).options(num_cpus=1)
+    task = ray.remote(search).options(num_cpus=1)
     spaces = {w.recorded.name: w.recorded for w in missing}
     stored = {name: ray.put(recorded) for name, recorded in spaces.items()}
     queue, running = iter(missing), list[Any]()
     while True:
         for w in itertools.islice(queue, at_once - len(running)):
-            running.append(task.remote(stored[w.recorded.name], w.key, w.policy))
+            running.append(task.remote(stored[w.recorded.name], w.key, w.how))
         if not running:
             return
         (finished, *_), running = ray.wait(running, num_returns=1)
@@ -220,20 +262,3 @@ def _result(reference: Any) -> Search:
             "is kept; the same command goes on."
         ) from error
     return search
-
-
-def _search(recorded: RecordedSpace, key: SearchKey, policy: Policy) -> Search:
-    """One search, in a process of Ray's."""
-    if isinstance(policy.explorer, PpoSettings) and policy.explorer.workers:
-        policy = replace(policy, explorer=replace(policy.explorer, workers=0))  # one core each
-    found = replay(recorded, policy, name=key.policy, trials=key.trials, seed=key.seed)
-    return Search(
-        key=key,
-        kernel=kernel_of(recorded.name),
-        reference_seconds=found.optimum_seconds,
-        best_seconds=found.best_seconds,
-        outcomes=found.outcomes,
-        phase_seconds=found.phase_seconds,
-        device=recorded.device,
-        versions=versions(),
-    )

@@ -90,7 +90,8 @@ def _cells(row: Row) -> list[str]:
 def _estimate(estimate: Estimate, form: str) -> str:
     if estimate.low is None or estimate.high is None:
         return f"{estimate.mean:{form}}"
-    return f"{estimate.mean:{form}} [{estimate.low:{form}}, {estimate.high:{form}}]"
+    low, high = (f"{end:{form}}".removeprefix("0") or "0" for end in (estimate.low, estimate.high))
+    return f"{estimate.mean:{form}} [{low}, {high}]"
 
 
 def _difference(difference: Difference, form: str) -> str:
