@@ -109,22 +109,23 @@ def search_by_strategy(
     from constraint import FunctionConstraint
 
     strategy, options = how
-    names = list(recorded.tunables.values)
-    rows = [tuple(recorded.tunables.plain(c)[n] for n in names) for c in recorded.configs]
+    values = _values(recorded)
+    names = list(values)
+    rows = [tuple(values[n][i] for n, i in zip(names, c, strict=True)) for c in recorded.configs]
     present = set(rows)
     random.seed(key.seed)
     np.random.seed(key.seed)  # noqa: NPY002 - Kernel Tuner draws from it
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         path = Path(folder) / "cache.json"
-        path.write_text(json.dumps(_cache(recorded, rows)))
+        path.write_text(json.dumps(_cache(recorded, values, rows)))
         results, _ = kernel_tuner.tune_kernel(
             "kernel",
             "",
             (1,),
             [],
-            {name: list(values) for name, values in recorded.tunables.values.items()},
-            restrictions=[FunctionConstraint(lambda *values: values in present)],
+            values,
+            restrictions=[FunctionConstraint(lambda *config: config in present)],
             strategy=strategy,
             strategy_options=dict(options),
             cache=str(path),
@@ -155,9 +156,19 @@ def _search(recorded: RecordedSpace, key: SearchKey, chosen: Sequence[int]) -> S
     )
 
 
-def _cache(recorded: RecordedSpace, rows: Sequence[tuple[Any, ...]]) -> dict[str, Any]:
+def _values(recorded: RecordedSpace) -> dict[str, list[Any]]:
+    """Parameter -> its values; lists, such as our splits, as text, which is all that KT takes."""
+    return {
+        name: ["x".join(map(str, v)) if isinstance(v, list | tuple) else v for v in values]
+        for name, values in recorded.tunables.values.items()
+    }
+
+
+def _cache(
+    recorded: RecordedSpace, values: dict[str, list[Any]], rows: Sequence[tuple[Any, ...]]
+) -> dict[str, Any]:
     """The recorded space as Kernel Tuner reads it: milliseconds, or the name of a failure."""
-    names = list(recorded.tunables.values)
+    names = list(values)
     entries = {}
     for row, seconds, failure in zip(rows, recorded.seconds, recorded.failures, strict=True):
         failed = failure if failure in _KNOWN_FAILURES else "RuntimeFailedConfig"
@@ -169,7 +180,7 @@ def _cache(recorded: RecordedSpace, rows: Sequence[tuple[Any, ...]]) -> dict[str
         "kernel_name": "kernel",
         "problem_size": [1],
         "tune_params_keys": names,
-        "tune_params": {n: list(v) for n, v in recorded.tunables.values.items()},
+        "tune_params": values,
         "objective": "time",
         "cache": entries,
     }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 
 import numpy as np
 
@@ -10,6 +10,7 @@ from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.explorers import explorer_of
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
+from chameleon_ray.rounds import Round
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Policy
 from chameleon_ray.space import Configs, DesignSpace
@@ -30,6 +31,7 @@ def search(
     phases: Phases,
     default: Configs | None = None,
     hopeless: int = 0,
+    observe: Callable[[Round], None] = lambda _round: None,
 ) -> Generator[History, None, None]:
     """Search a space as a policy says; closing it frees what the explorer holds.
 
@@ -45,6 +47,7 @@ def search(
         default: Measured first `(knobs,)`; None if there is none.
         hopeless: So many failures without a success end the search, but no fewer than the first
             batch.
+        observe: Told of each round, once its batch is measured.
 
     Yields:
         Everything measured so far, after each batch.
@@ -70,6 +73,7 @@ def search(
             rng=rng,
             phases=phases,
             hopeless=max(hopeless, len(first)),
+            observe=observe,
         )
     finally:
         explorer.close()

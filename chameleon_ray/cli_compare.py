@@ -35,7 +35,9 @@ def compare(
     space: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="SPACE", help="A recorded space: a file, or a shipped one. May be repeated."
+            metavar="SPACE",
+            help="A recorded space: a file, or a shipped one. May be repeated.",
+            show_default="the shipped ones",
         ),
     ] = None,
     network: Annotated[
@@ -134,11 +136,11 @@ def _recorded(
     on_progress: Callable[[Standing], None],
 ) -> list[Search]:
     from chameleon_ray.compare import compare as run
-    from chameleon_ray.measure.recorded import load_recorded
+    from chameleon_ray.measure.recorded import load_recorded, shipped
     from chameleon_ray.presets import load_policy
 
     chosen = [load_policy(name) for name in policies]
-    recorded = [load_recorded(name) for name in spaces]
+    recorded = [load_recorded(name) for name in spaces or shipped()]
     return run(recorded, chosen, seeds=seeds, trials=trials, out=out, on_progress=on_progress)
 
 

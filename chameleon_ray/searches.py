@@ -142,9 +142,10 @@ def policy_digest(policy: Policy) -> str:
 
 
 def space_digest(recorded: RecordedSpace) -> str:
-    """Of a recorded space's parameters, configurations, times and failures."""
+    """Of a recorded space's parameters, configurations, times, failures, and what it knows more."""
     values = {name: list(v) for name, v in recorded.tunables.values.items()}
-    hashed = hashlib.sha256(_plain([values, recorded.failures]))
+    template = recorded.live.space.name if recorded.live else ""
+    hashed = hashlib.sha256(_plain([values, recorded.failures, template]))
     hashed.update(recorded.configs.tobytes())
     hashed.update(recorded.seconds.tobytes())
     return hashed.hexdigest()[:16]
