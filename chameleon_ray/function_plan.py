@@ -82,6 +82,7 @@ def make_function_plan(
     trials: int | None,
     seed: int,
     default: Mapping[str, Plain] | None,
+    on_measurement: object = None,
 ) -> FunctionPlan:
     """Check everything that can be checked before measuring; arguments as of `tune_function`.
 
@@ -89,6 +90,8 @@ def make_function_plan(
         UnknownNameError: Of the policy, of a knob in a restriction or in the default.
         SettingsError: An argument cannot be used, or the restrictions allow nothing.
     """
+    if on_measurement is not None and not callable(on_measurement):
+        raise SettingsError(f"on_measurement: {on_measurement!r} cannot be called.")
     if not callable(measure):
         raise SettingsError(
             f"measure: {measure!r} cannot be called; give a function of a configuration that "
@@ -100,7 +103,8 @@ def make_function_plan(
     tunables = _tunables(knobs)
     name = str(getattr(measure, "__qualname__", type(measure).__qualname__))
     free = DesignSpace(name, tunables.knobs())
-    probe = free.random(_PROBE, np.random.default_rng(seed))
+    rng = np.random.default_rng(seed)
+    probe = free.distinct(rng.integers(0, free.sizes, (_PROBE, len(free.knobs)), dtype=np.int32))
     asked = Restrictions(_several(restrictions), tunables, probe)
     start = None if default is None else _default(default, tunables, asked)
     space, allowed = _restricted(free, asked, seed=seed)
@@ -201,17 +205,16 @@ def _everything(space: DesignSpace) -> Configs:
 
 def _nothing_left(free: DesignSpace, asked: Restrictions, looked_at: Configs) -> str:
     """Which restriction leaves nothing."""
-    whole = len(looked_at) == free.size
-    before = f"{len(looked_at):,}" if whole else f"{len(looked_at):,} random ones"
+    every = f"{free.size:,} configurations"
+    if len(looked_at) < free.size:
+        every = f"{len(looked_at):,} random ones of {every}"
     steps = []
     for name, left in asked.left(looked_at):
         steps.append(f"{name} leaves {left:,}")
         if not left:
             break
-    return (
-        f"restrictions: they allow none of the {free.size:,} configurations. Of {before}, "
-        f"{', then '.join(steps)}. Loosen that one, or give the knobs values that it allows."
-    )
+        f"restrictions: none of {every} is allowed: {', then '.join(steps)}. Loosen that one, or "
+        "give the knobs values that it allows."
 
 
 def _count(allowed: int | None) -> str:

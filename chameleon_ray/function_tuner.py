@@ -77,6 +77,7 @@ def tune_function(
         trials=trials,
         seed=seed,
         default=default,
+        on_measurement=on_measurement,
     )
     with ExitStack() as stack:
         journal = _journal(plan, run, stack) if run is not None else None

@@ -2,6 +2,8 @@
 
 import json
 import math
+import os
+import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -241,6 +243,7 @@ def test_a_first_batch_may_be_longer_than_32():
     ("change", "error", "message"),
     [
         ({"measure": 3}, SettingsError, "measure: 3 cannot be called"),
+        ({"on_measurement": 3}, SettingsError, "on_measurement: 3 cannot be called"),
         ({"knobs": {}}, SettingsError, "knobs: no parameters"),
         ({"knobs": [("a", [1])]}, SettingsError, "knobs: no parameters"),
         ({"knobs": {"a": []}}, SettingsError, "knobs: a: give a list"),
@@ -277,7 +280,7 @@ def test_a_first_batch_may_be_longer_than_32():
         (
             {"restrictions": ["tile > 1", "share < 0.5", lambda c: c["tile"] < 2]},
             SettingsError,
-            r"of the 256 .*224, then share < 0.5 leaves 56, then .*<lambda> \(.*\) leaves 0\.",
+            r"none of 256 .*224, then share < 0.5 leaves 56, then .*<lambda> \(.*\) leaves 0\.",
         ),
         ({"restrictions": [lambda c: c["nothing"]]}, SettingsError, "KeyError: 'nothing'"),
     ],
@@ -296,7 +299,9 @@ def test_bad_arguments_are_refused_before_anything_is_measured(change, error, me
 def test_a_large_space_of_which_nothing_is_allowed_is_refused():
     """It is looked at by a sample."""
     knobs = {f"k{i}": list(range(8)) for i in range(10)}
-    with pytest.raises(SettingsError, match=r"Of 100,000 random ones, k0 > 7 leaves 0"):
+    with pytest.raises(
+        SettingsError, match=r"none of 100,000 random ones of 1,073,741,824 .*: k0 > 7 leaves 0"
+    ):
         tune_function(Kernel(), knobs, restrictions=["k0 > 7"], policy="random")
 
 
@@ -460,6 +465,16 @@ def test_a_single_config_is_measured_once():
     assert (result.measurements, result.best_seconds, result.default_seconds) == (1, 1.5, 1.5)
 
 
+def test_a_hundred_knobs_are_no_trouble():
+    """More than an array has dimensions; most have one value."""
+    knobs = {f"k{i}": [1] for i in range(98)} | {"a": [1, 2, 3], "b": [1, 2]}
+    result = tune_function(
+        lambda c: c["a"] / c["b"], knobs, restrictions=["a != b"], policy="random"
+    )
+    assert result.measurements == result.allowed == 4
+    assert result.best_seconds == 0.5
+
+
 def test_finalists_are_measured_anew():
     """A measurer compares by asking again, in the order given."""
     tunables = Tunables.of({"a": [1, 2]}, where="knobs")
@@ -487,6 +502,48 @@ def test_the_package_offers_it_without_importing_what_is_heavy():
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )
     assert found.stdout.strip() == "[]"
+
+
+def matmul(*options, **environment):
+    return subprocess.run(
+        [sys.executable, ROOT / "examples" / "matmul.py", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, **environment},
+    )
+
+
+@pytest.mark.skipif(
+    not any(map(shutil.which, ("cc", "gcc", "clang"))), reason="no C compiler: cc, gcc, clang"
+)
+def test_the_example_tunes_a_matrix_product(tmp_path):
+    """It compiles, checks and times, tells both times and their ratio, and goes on."""
+    options = ["--size", "64", "--policy", "random", "--run", tmp_path / "run"]
+    done = matmul(*options, "--trials", "5", CC="")
+    assert done.returncode == 0, done.stderr
+    said = {line.split()[0]: float(line.split()[1]) for line in done.stdout.splitlines()[-4:]}
+    assert list(said) == ["untuned", "tuned", "numpy", "ratio"]
+    assert said["untuned"] >= said["tuned"] > 0
+    assert said["ratio"] >= 1
+    assert "5 measurements" in done.stdout
+    assert "failed" not in done.stdout
+    records, _ = read_records(tmp_path / "run")
+    assert len(records) == 5
+    again = matmul(*options, "--trials", "6", CC="")
+    assert again.returncode == 0, again.stderr
+    assert len(read_records(tmp_path / "run")[0]) == 6
+
+
+def test_the_example_says_when_there_is_no_such_compiler():
+    """In one line."""
+    done = matmul("--cc", "no-such-cc -m64")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "no-such-cc -m64: no such compiler; name another with --cc.\n"
+    done = matmul("--policy", "random", "--size", "64", CC="false")
+    assert done.returncode == 1
+    assert "none of the first" in done.stderr
 
 
 @pytest.mark.ray
