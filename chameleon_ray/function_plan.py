@@ -213,8 +213,10 @@ def _nothing_left(free: DesignSpace, asked: Restrictions, looked_at: Configs) ->
         steps.append(f"{name} leaves {left:,}")
         if not left:
             break
+    return (
         f"restrictions: none of {every} is allowed: {', then '.join(steps)}. Loosen that one, or "
         "give the knobs values that it allows."
+    )
 
 
 def _count(allowed: int | None) -> str:
