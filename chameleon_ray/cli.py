@@ -19,10 +19,11 @@ from chameleon_ray.cli_shared import (
     console,
     parse_layers,
     print_json,
+    refuse_recorded,
     stdout_for_result,
     whole,
 )
-from chameleon_ray.errors import ChameleonError, SettingsError
+from chameleon_ray.errors import ChameleonError
 
 if TYPE_CHECKING:
     from chameleon_ray.results import NetworkResult, Progress
@@ -89,7 +90,7 @@ def tune(
 ) -> None:
     """Tune the convolutions of NETWORK and print what was gained."""
     folder = run or Path("runs") / f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
-    _refuse_recorded(env)
+    refuse_recorded(env)
     numbers = parse_layers(layers)
     seconds = _seconds(time_budget)
     busy = _busy()
@@ -182,21 +183,6 @@ def _seconds(duration: str | None) -> float | None:
     from chameleon_ray.text import parse_duration
 
     return None if duration is None else parse_duration(duration, where="--time-budget")
-
-
-def _refuse_recorded(env: str) -> None:
-    """A recorded space has no layers.
-
-    Raises:
-        SettingsError: The env asks files.
-    """
-    from chameleon_ray.presets import load_env
-
-    if load_env(env)[1].measurer == "recorded":
-        raise SettingsError(
-            f"--env: {env!r} answers from recorded spaces, which are no networks: search one with "
-            "`chameleon-ray replay SPACE`. Here --env is cpu, simulated, or one of your own."
-        )
 
 
 def _busy() -> str:

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from chameleon_ray.cli_compare import parse_seeds
-from chameleon_ray.cli_shared import Json, console, print_json, whole
+from chameleon_ray.cli_shared import (
+    Json,
+    console,
+    print_json,
+    refuse_recorded,
+    stdout_for_result,
+    whole,
+)
 from chameleon_ray.errors import SettingsError
 
 if TYPE_CHECKING:
     from chameleon_ray.measure.recorded import RecordedSpace
+    from chameleon_ray.record import Written
     from chameleon_ray.settings import Policy
 
 app = typer.Typer()
@@ -61,6 +70,99 @@ def replay(
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         raise typer.Exit(130) from None
+
+
+@app.command()
+def record(
+    network: Annotated[
+        str | None,
+        typer.Argument(metavar="NETWORK", help="Measure a layer of resnet18, vgg16 or alexnet."),
+    ] = None,
+    layer: Annotated[
+        int | None,
+        typer.Option(
+            parser=lambda text: whole(text, least=1), metavar="N", help="Of the network, by number."
+        ),
+    ] = None,
+    env: Annotated[str, typer.Option(help="What is measured: a name in envs/, or a file.")] = "cpu",
+    limit: Annotated[
+        int | None,
+        typer.Option(
+            parser=lambda text: whole(text, least=1),
+            metavar="N",
+            help="So many random configurations instead of all.",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="RUN",
+            help="Without NETWORK: the run folder to write. With it: where the sweep keeps its "
+            "measurements.",
+            show_default="runs/record-...",
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            metavar="PATH",
+            help="The file of a layer, or the folder of a run's files.",
+            show_default="NETWORK_layerN_ENV.json.gz, or spaces/",
+        ),
+    ] = None,
+) -> None:
+    """Write a run as recorded spaces, or measure a layer whole and write that."""
+    from chameleon_ray import record as recording
+
+    if network is None:
+        if run is None or layer or limit or env != "cpu":
+            raise SettingsError(
+                "record: give NETWORK and --layer N to measure a layer whole, or --run RUN alone "
+                "to write what a run has measured."
+            )
+        for written in recording.write_run(run, out or Path("spaces")):
+            _tell(written)
+        return
+    if layer is None:
+        raise SettingsError(
+            f"record: give --layer N; `chameleon-ray layers {network}` lists them with the "
+            "sizes of their spaces."
+        )
+    refuse_recorded(env)
+    name = f"{network}_layer{layer}_{Path(env).stem}"
+    folder = run or Path("runs") / f"record-{name}"
+    try:
+        with stdout_for_result():
+            from chameleon_ray.live import live
+
+            with live() as on_progress:
+                written = recording.sweep(
+                    network,
+                    layer,
+                    out=out or Path(f"{name}.json.gz"),
+                    env=env,
+                    limit=limit,
+                    run=folder,
+                    on_progress=on_progress,
+                )
+    except KeyboardInterrupt:
+        print(f"Stopped; the same command goes on from {folder}.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    _tell(written)
+
+
+def _tell(written: Written) -> None:
+    from chameleon_ray.text import milliseconds
+
+    of = f"of {written.valid:,}" if written.valid is not None else "of a larger space"
+    print(
+        f"{written.path}: {written.configs:,} {of} configurations, {written.failed:,} failed, best "
+        f"{milliseconds(written.best_seconds)} ms"
+    )
+    for name in written.damaged:
+        print(f"{name} of the journal is damaged: its measurements are not in it.", file=sys.stderr)
 
 
 def _replay(

@@ -62,6 +62,21 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
+def refuse_recorded(env: str) -> None:
+    """A recorded space has no layers.
+
+    Raises:
+        SettingsError: The env asks files.
+    """
+    from chameleon_ray.presets import load_env
+
+    if load_env(env)[1].measurer == "recorded":
+        raise SettingsError(
+            f"--env: {env!r} answers from recorded spaces, which are no networks: search one with "
+            "`chameleon-ray replay SPACE`. Here --env is cpu, simulated, or one of your own."
+        )
+
+
 @contextlib.contextmanager
 def stdout_for_result() -> Iterator[None]:
     """Sends to stderr what compilers and workers write on stdout, below Python too."""

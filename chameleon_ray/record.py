@@ -1,0 +1,318 @@
+"""Writes recorded spaces: what a run measured of each layer, or one layer measured whole.
+
+The format is Kernel Tuner's cache, schema 1.1.0, which `measure.recorded` reads again and other
+tuners understand. What the format cannot say stands in the field `chameleon_ray`: task, template
+and target, from which a reader with the same template knows the space's features and its default,
+and whether the file is the whole space. A split such as (4, 2, 16) is the text `4x2x16`.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from chameleon_ray import history
+from chameleon_ray.errors import RunFolderError, SettingsError
+from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.measure.cache_file import OWN
+from chameleon_ray.plan import make_plan
+from chameleon_ray.records import Provenance, Record, read_records
+from chameleon_ray.results import Progress
+from chameleon_ray.space import Choice, DesignSpace
+from chameleon_ray.tasks import Conv2d, Layer, Target
+from chameleon_ray.templates import design_space, template_version
+
+SWEEP = "sweep"  # the policy that measures everything once
+_SCHEMA = "1.1.0"
+_COUNTABLE = 1_000_000  # whether a space of more configs is whole is not asked
+_TARGET = re.compile(r"(\d+) cores, (\d+) lanes$")  # how `network_tuner` ends a machine's name
+_COUNTED = (Purpose.DEFAULT, Purpose.SEARCH)
+_SUFFIXES = (".json", ".json.gz")
+_NAMES = {  # what Kernel Tuner knows; the outcome itself stands beside it
+    Outcome.INVALID_STATIC: "InvalidConfig",
+    Outcome.BUILD_ERROR: "CompilationFailedConfig",
+    Outcome.BUILD_TIMEOUT: "CompilationFailedConfig",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """A file that was written.
+
+    Attributes:
+        path: Of the file.
+        configs: How many configurations it holds.
+        failed: How many of them have no time.
+        valid: How many the space has; None if it is too large to count.
+        best_seconds: The shortest time.
+        damaged: Names of journal parts that could not be read, and are not in the file.
+    """
+
+    path: Path
+    configs: int
+    failed: int
+    valid: int | None
+    best_seconds: float
+    damaged: tuple[str, ...]
+
+
+def write_run(run: Path, out: Path) -> list[Written]:
+    """Write what a run measured in its search, one file for each layer with a time.
+
+    Args:
+        run: A run folder, finished or not.
+        out: Folder of the files `NETWORK_layerN.json.gz`; made if it does not exist.
+
+    Raises:
+        RunFolderError: It is no run folder, cannot be read, or holds no time.
+        SettingsError: The files cannot be written.
+    """
+    result = history.load(run).result
+    layers = [found.layer for found in result.layers]
+    files = [(layer, out / f"{result.network}_layer{layer.index}.json.gz") for layer in layers]
+    written = _write(run, files)
+    if not written:
+        raise RunFolderError(
+            f"{run}: nothing in it has a time yet; `chameleon-ray show {run}` tells what it holds."
+        )
+    return written
+
+
+def sweep(
+    network: str,
+    layer: int,
+    *,
+    out: Path,
+    env: str = "cpu",
+    limit: int | None = None,
+    run: Path,
+    on_progress: Callable[[Progress], None] | None = None,
+) -> Written:
+    """Measure every valid configuration of a layer once, in random order, and write them.
+
+    Everything measured is in the run folder; the same call goes on from there.
+
+    Args:
+        network: `resnet18`, `vgg16` or `alexnet`.
+        layer: Its number, from 1.
+        out: The file, `.json` or `.json.gz`.
+        env: Name or path of an env preset.
+        limit: At most so many configurations, drawn at random; a larger one goes on with them.
+        run: Run folder of the measurements.
+        on_progress: Called a few times a second, from a thread.
+
+    Raises:
+        UnknownNameError: Network, env or layer.
+        SettingsError: The file's name, or the space is too large to be measured whole.
+        RunFolderError: The run folder cannot be used, or nothing in it has a time.
+        MachineError: The machine lacks something.
+        KeyboardInterrupt: On SIGINT and SIGTERM.
+    """
+    from chameleon_ray import network_tuner
+
+    _check_file(out)
+    plan = make_plan(
+        network,
+        env=env,
+        policy=SWEEP,
+        layers=(layer,),
+        trials=limit,
+        time_budget_seconds=None,
+        seed=0,
+        address=None,
+    )
+    (chosen,) = plan.layers
+    trials = _how_many(chosen, design_space(chosen.task, plan.target), limit)
+    network_tuner.tune(
+        network,
+        env=env,
+        policy=SWEEP,
+        layers=(layer,),
+        trials=trials,
+        run=run,
+        on_progress=on_progress,
+    )
+    written = _write(run, [(chosen, out)])
+    if not written:
+        raise RunFolderError(
+            f"{run}: no configuration of layer {layer} has a time; `chameleon-ray show {run}` "
+            "tells how they failed."
+        )
+    return written[0]
+
+
+def _how_many(layer: Layer, space: DesignSpace, limit: int | None) -> int:
+    valid = _count_valid(space)
+    if valid is None and limit is None:
+        raise SettingsError(
+            f"layer {layer.index} ({layer.name}) has {space.size:,} configurations, too many to "
+            "measure all: give --limit N for N random ones."
+        )
+    return min(n for n in (valid, limit) if n is not None)
+
+
+def _count_valid(space: DesignSpace) -> int | None:
+    return len(space.all_valid(limit=_COUNTABLE)) if space.size <= _COUNTABLE else None
+
+
+def _check_file(path: Path) -> None:
+    if not path.name.endswith(_SUFFIXES):
+        raise SettingsError(f"--out: {path} must end in .json or .json.gz: it is one file.")
+    if path.is_dir():
+        raise SettingsError(f"--out: {path} is a folder; give a file.")
+
+
+def _write(run: Path, files: Iterable[tuple[Layer, Path]]) -> list[Written]:
+    """A file for each layer that has a time."""
+    records, damaged = read_records(run)
+    written = []
+    for layer, path in files:
+        found = _of(layer.task, records)
+        if any(record.measurement.ok for record in found):
+            written.append(_write_layer(layer, found, path, damaged))
+    return written
+
+
+def _of(task: Conv2d, records: Sequence[Record]) -> list[Record]:
+    """What the search measured of a task where it measured last; of each config the last.
+
+    A lost device says nothing about the config.
+    """
+    found = [
+        record
+        for record in records
+        if record.measurement.task == task.key
+        and record.measurement.purpose in _COUNTED
+        and record.measurement.outcome is not Outcome.DEVICE_LOST
+    ]
+    origin = _origin(found[-1].provenance) if found else ()
+    latest = {
+        tuple(record.measurement.config.items()): record
+        for record in found
+        if _origin(record.provenance) == origin
+    }
+    return list(latest.values())
+
+
+def _origin(provenance: Provenance) -> tuple[str, ...]:
+    return provenance.machine, provenance.compiler, provenance.template
+
+
+def _write_layer(
+    layer: Layer, found: Sequence[Record], path: Path, damaged: Sequence[str]
+) -> Written:
+    provenance = found[-1].provenance
+    space = _space(layer.task, provenance)
+    valid = _count_valid(space) if space else None
+    times = [record.measurement.seconds for record in found if record.measurement.ok]
+    own = {
+        "task": layer.task.key,
+        "template": provenance.template,
+        **_target(provenance),
+        "complete": len(found) == valid,
+        "valid": valid,
+        "env": provenance.env,
+        "policy": provenance.policy,
+        "seed": provenance.seed,
+        "versions": dict(provenance.versions),
+    }
+    parameters = _parameters(space, found)
+    value = {
+        "schema_version": _SCHEMA,
+        "device_name": f"{provenance.machine}, {provenance.compiler}",
+        "kernel_name": layer.task.key,
+        "problem_size": [layer.task.out_channels, layer.task.out_height, layer.task.out_width],
+        "tune_params_keys": list(parameters),
+        "tune_params": parameters,
+        "objective": "time",
+        OWN: own,
+        "cache": dict(_entry(record, list(parameters)) for record in found),
+    }
+    _save(value, path)
+    return Written(
+        path=path,
+        configs=len(found),
+        failed=len(found) - len(times),
+        valid=valid,
+        best_seconds=min(times),
+        damaged=tuple(damaged),
+    )
+
+
+def _target(provenance: Provenance) -> dict[str, int]:
+    """What a task's space depends on besides the task."""
+    match = _TARGET.search(provenance.machine)
+    return {"cores": int(match[1]), "lanes": int(match[2])} if match else {}
+
+
+def _space(task: Conv2d, provenance: Provenance) -> DesignSpace | None:
+    """The space that was searched; None if its template has changed since."""
+    size = _target(provenance)
+    if not size or provenance.template != template_version(Target()):
+        return None
+    return design_space(task, Target(lanes=size["lanes"], cores=size["cores"]))
+
+
+def _parameters(space: DesignSpace | None, found: Sequence[Record]) -> dict[str, list[int | str]]:
+    """Each knob's values: all of them, or those that occur where the space is not known."""
+    if space is not None:
+        return {knob.name: [_plain(choice) for choice in knob.choices] for knob in space.knobs}
+    configs = [record.measurement.config for record in found]
+    return {
+        name: [_plain(choice) for choice in sorted({tuple(config[name]) for config in configs})]
+        for name in configs[0]
+    }
+
+
+def _plain(choice: Choice) -> int | str:
+    return choice[0] if len(choice) == 1 else "x".join(map(str, choice))
+
+
+def _entry(record: Record, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
+    """One configuration as Kernel Tuner writes it: times are milliseconds."""
+    m = record.measurement
+    config = {name: _plain(m.config[name]) for name in names}
+    return ",".join(map(str, config.values())), {
+        **config,
+        **_result(m),
+        "times": [seconds * 1e3 for seconds in m.repeat_seconds],
+        "compile_time": m.build_seconds * 1e3,
+        "verification_time": 0,
+        "benchmark_time": m.run_seconds * 1e3,
+        "strategy_time": 0,
+        "framework_time": 0,
+        "timestamp": record.measured_at.isoformat(),
+    }
+
+
+def _result(m: Measurement) -> dict[str, Any]:
+    if m.ok:
+        return {"time": m.seconds * 1e3}
+    message = (m.message.strip().splitlines() or [""])[-1]
+    name = _NAMES.get(m.outcome, "RuntimeFailedConfig")
+    return {"time": name, "outcome": str(m.outcome), "message": message[:200]}
+
+
+def _save(value: object, path: Path) -> None:
+    """Write aside and rename: a file is whole or not there.
+
+    Raises:
+        SettingsError: It cannot be written.
+    """
+    data = json.dumps(value, allow_nan=False).encode()
+    aside = path.with_name(f"{path.name}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
+        aside.replace(path)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise SettingsError(
+            f"--out: {path} cannot be written: {error.strerror or error}. What was measured is "
+            "safe in the run folder; give another --out."
+        ) from None
