@@ -6,6 +6,7 @@ import platform
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from chameleon_ray.measure.function import FunctionMeasurer
 from chameleon_ray.phases import Phases
 from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.restrictions import Restriction
+from chameleon_ray.rounds import Round, RoundJournal
 from chameleon_ray.run_folder import RunFolder
 from chameleon_ray.task_tuner import Budget
 from chameleon_ray.tasks import NamedTask
@@ -80,7 +82,8 @@ def tune_function(
         on_measurement=on_measurement,
     )
     with ExitStack() as stack:
-        journal = _journal(plan, run, stack) if run is not None else None
+        folder = _folder(plan, run, stack) if run is not None else None
+        journal = Journal(folder, _provenance(plan)) if folder else None
         measurer = FunctionMeasurer(
             measure,
             plan.tunables,
@@ -91,17 +94,21 @@ def tune_function(
             observe=_observer(plan, on_measurement),
         )
         stack.enter_context(_ray_as_found())
-        _search(plan, measurer)
+        _search(plan, measurer, RoundJournal(folder) if folder else None)
         damaged = journal.damaged if journal else ()
     return _result(plan, measurer.measured, run="" if run is None else str(run), damaged=damaged)
 
 
-def _journal(plan: FunctionPlan, run: Path | str, stack: ExitStack) -> Journal:
-    """The journal in a folder that is ours until the stack unwinds."""
+def _folder(plan: FunctionPlan, run: Path | str, stack: ExitStack) -> Path:
+    """A run's folder, which is ours until the stack unwinds."""
     folder = RunFolder(Path(run), option="run=")
     stack.callback(folder.close)
     folder.begin(plan)
-    provenance = Provenance(
+    return folder.path
+
+
+def _provenance(plan: FunctionPlan) -> Provenance:
+    return Provenance(
         machine=cpu_brand(),
         versions={
             "python": platform.python_version(),
@@ -110,7 +117,6 @@ def _journal(plan: FunctionPlan, run: Path | str, stack: ExitStack) -> Journal:
         policy=plan.policy_name,
         seed=plan.seed,
     )
-    return Journal(folder.path, provenance)
 
 
 def _observer(
@@ -121,12 +127,18 @@ def _observer(
     return lambda measurement: on_measurement(_attempt(plan, measurement))
 
 
-def _search(plan: FunctionPlan, measurer: FunctionMeasurer) -> None:
+def _search(plan: FunctionPlan, measurer: FunctionMeasurer, journal: RoundJournal | None) -> None:
     """Measure until the trials are used up, or the space is.
 
     Raises:
         NothingValidError: Nothing has a time.
     """
+    phases = Phases()
+
+    def keep(round_: Round) -> None:
+        if journal is not None:
+            journal.append(replace(round_, phase_seconds=phases.taken()))
+
     rounds = search(
         NamedTask(key=plan.name),
         plan.space,
@@ -135,9 +147,10 @@ def _search(plan: FunctionPlan, measurer: FunctionMeasurer) -> None:
         budget=Budget(measurements=plan.trials),
         seed=plan.seed,
         rng=np.random.default_rng(plan.seed),
-        phases=Phases(),
+        phases=phases,
         default=plan.default,
         hopeless=_HOPELESS,
+        observe=keep,
     )
     try:
         with closing(rounds):

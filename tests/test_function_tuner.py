@@ -24,6 +24,7 @@ from chameleon_ray.errors import (
 from chameleon_ray.measure import Purpose
 from chameleon_ray.measure.function import FunctionMeasurer, seconds_of
 from chameleon_ray.records import read_records
+from chameleon_ray.rounds import read_rounds
 from chameleon_ray.space import DesignSpace
 from chameleon_ray.tunables import Tunables
 
@@ -329,6 +330,10 @@ def test_a_run_goes_on_where_it_was_interrupted(tmp_path, learning):
     assert len(third.asked) == 4
     assert tuple(seen) == more.history
     assert more.history[:40] == whole.history
+    rounds, _ = read_rounds(tmp_path / "run")
+    assert [r.number for r in rounds] == list(range(1, 10))
+    assert [r.measured_before for r in rounds] == list(range(9, 44, 4))[:9]
+    assert [s for r in rounds for s in r.seconds] == [a.seconds for a in more.history[9:]]
 
 
 def test_failures_are_not_measured_again(tmp_path, learning):
