@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -161,10 +162,17 @@ def _count_valid(space: DesignSpace) -> int | None:
 
 
 def _check_file(path: Path) -> None:
+    """Hours of measuring are not to end at a file that cannot be written."""
     if not path.name.endswith(_SUFFIXES):
         raise SettingsError(f"--out: {path} must end in .json or .json.gz: it is one file.")
     if path.is_dir():
         raise SettingsError(f"--out: {path} is a folder; give a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritable(path, error) from None
+    if not os.access(path.parent, os.W_OK):
+        raise _unwritable(path, PermissionError("no permission"))
 
 
 def _write(run: Path, files: Iterable[tuple[Layer, Path]]) -> list[Written]:
@@ -312,7 +320,11 @@ def _save(value: object, path: Path) -> None:
         aside.replace(path)
     except OSError as error:
         aside.unlink(missing_ok=True)
-        raise SettingsError(
-            f"--out: {path} cannot be written: {error.strerror or error}. What was measured is "
-            "safe in the run folder; give another --out."
-        ) from None
+        raise _unwritable(path, error) from None
+
+
+def _unwritable(path: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"--out: {path} cannot be written: {error.strerror or error}. Give another --out; what "
+        "was measured is safe in the run folder."
+    )

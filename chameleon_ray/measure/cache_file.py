@@ -152,9 +152,10 @@ def _of_cache(key: str, entry: object, path: Path, *, ours: bool) -> Entry:
             f"{path}: the configuration {_short(key)} has no 'time': neither milliseconds nor the "
             "name of a failure."
         )
-    failure = entry.get("__error__") or (ours and entry.get("outcome"))
-    named = isinstance(failure, str) and failure != "ok"
-    return _entry(_short(key), entry, failure if named else entry.get("time"), 1e-3)
+    found = entry.get("__error__") or entry.get("time")
+    if ours and isinstance(found, str):
+        found = entry.get("outcome", found)
+    return _entry(_short(key), entry, found, 1e-3)
 
 
 def _of_t4(number: int, result: object, unit: str, path: Path) -> Entry:
@@ -232,12 +233,13 @@ def _names(
 
 def _choices(name: str, given: object, entries: Sequence[Entry], path: Path) -> Sequence[Plain]:
     """The values of a parameter, each once: as stated, or else those that occur."""
-    stated = given[name] if isinstance(given, dict) else [e.config.get(name) for e in entries]
+    occurring = (entry.config[name] for entry in entries if name in entry.config)
+    stated = given[name] if isinstance(given, dict) else occurring
     try:
         return list(dict.fromkeys(stated))
     except TypeError:
         raise SettingsError(
-            f"{path}: the values of {name} are not a list of numbers and texts: {_short(stated)}."
+            f"{path}: the values of {name} are not a list of numbers and texts."
         ) from None
 
 
