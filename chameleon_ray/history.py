@@ -49,7 +49,11 @@ def load(run: Path) -> History:
         RunFolderError: It is not a run folder, or cannot be read.
         UnknownNameError: The run is of a network or layer that this version does not know.
     """
-    manifest = _manifest(run)
+    manifest = read_manifest(run)
+    if manifest.get("kind") == "function":
+        raise RunFolderError(
+            f"{run}: a run of tune_function; `chameleon-ray report {run}` shows it."
+        )
     layers = choose_layers(network(manifest["network"]), manifest.get("layers") or ())
     records, damaged = read_records(run)
     results = tuple(_layer(layer, _of(layer, records)) for layer in layers)
@@ -102,11 +106,18 @@ def print_report(history: History, console: Console) -> None:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def _manifest(run: Path) -> dict[str, Any]:
+def read_manifest(run: Path) -> dict[str, Any]:
+    """What a run is: of a network, or of a function (`kind` is then `function`).
+
+    Raises:
+        RunFolderError: It is not a run folder, or cannot be read.
+    """
     path = run / MANIFEST
     try:
         manifest = json.loads(path.read_text(encoding="utf-8"))
-        missing = {"network", "env", "policy", "seed"} - set(manifest)
+        function = set(manifest) >= {"kind"} and manifest["kind"] == "function"
+        needed = {"measure", "knobs"} if function else {"network", "env"}
+        missing = (needed | {"policy", "seed"}) - set(manifest)
     except FileNotFoundError:
         what = f"it has no {MANIFEST}" if run.is_dir() else "there is no such folder"
         raise RunFolderError(

@@ -151,6 +151,21 @@ class RunFolder:
             self.path.rmdir()
 
 
+def is_in_use(path: Path) -> bool:
+    """Whether a process is at this run now; changes nothing. False where locks cannot be asked."""
+    try:
+        import fcntl
+
+        with (path / _LOCK).open("rb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+    except (ImportError, OSError):
+        pass
+    return False
+
+
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -> list[str]:
     """`key: old there, new here` for each value that differs, nested keys joined by dots."""
     found = []
