@@ -53,10 +53,14 @@ class LiveComparison:
     Attributes:
         searches: One for each layer of each run, with their references.
         references: By space, as in `Search.key`.
+        folders: Run folder of each policy and seed; what `tune` reported lies beside it as `.json`.
+        layers: The layers tuned, by space.
     """
 
     searches: list[Search]
     references: Mapping[str, Reference]
+    folders: Mapping[tuple[str, int], Path]
+    layers: Mapping[str, Layer]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +147,12 @@ def compare_network(
         for key in run.keys.values()
         if key.space in references
     ]
-    return LiveComparison(searches=searches, references=references)
+    return LiveComparison(
+        searches=searches,
+        references=references,
+        folders={(run.plan.policy_name, run.plan.seed): run.folder for run in runs},
+        layers={runs[0].keys[layer.index].space: layer for layer in runs[0].plan.layers},
+    )
 
 
 def _run(plan: Plan, out: Path) -> _Run:
@@ -186,7 +195,7 @@ def _tuned(run: _Run, on_run: Callable[[Progress], None] | None) -> list[Search]
         on_progress=on_run,
     )
     whole = report.to_json(result) | {"wall_is_whole": not again}
-    run.folder.with_suffix(".json").write_text(json.dumps(whole), encoding="utf-8")
+    (run.folder.parent / f"{run.folder.name}.json").write_text(json.dumps(whole), encoding="utf-8")
     records, _ = read_records(run.folder)
     return [_search(run, layer, records, result.device) for layer in plan.layers]
 
