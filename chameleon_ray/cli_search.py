@@ -156,10 +156,10 @@ def record(
 def _tell(written: Written) -> None:
     from chameleon_ray.text import milliseconds
 
-    of = f"of {written.valid:,}" if written.valid is not None else "of a larger space"
+    of = "a larger space" if written.valid is None else f"{written.valid:,}"
     print(
-        f"{written.path}: {written.configs:,} {of} configurations, {written.failed:,} failed, best "
-        f"{milliseconds(written.best_seconds)} ms"
+        f"{written.path}: {written.configs:,} configurations of {of}, {written.failed:,} failed, "
+        f"best {milliseconds(written.best_seconds)} ms"
     )
     for name in written.damaged:
         print(f"{name} of the journal is damaged: its measurements are not in it.", file=sys.stderr)

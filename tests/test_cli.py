@@ -200,7 +200,7 @@ def test_errors_are_a_message(tuner, call, error):
         (["resnet18", "--layers", "13"], ["--layers", "'13'", "1, 2, 3", "12"]),
         (["resnet18", "--layers", "4,4"], ["--layers", "twice"]),
         (["resnet18", "--layers", "4,x"], ["--layers", "'x'", "chameleon-ray layers"]),
-        (["resnet18", "--env", "gpu"], ["env", "'gpu'", "cpu, simulated"]),
+        (["resnet18", "--env", "gpu"], ["env", "'gpu'", "cpu, recorded, simulated"]),
         (["resnet18", "--policy", "chamelon"], ["policy", "'chamelon'", "'chameleon'?", "autotvm"]),
         (["resnet18", "--policy", "no.yaml"], ["no.yaml", "no such file", "autotvm"]),
         (

@@ -56,6 +56,8 @@ def test_what_is_in_it(wheel):
     for name in ("_presets/envs/cpu.yaml", "_presets/policies/chameleon.yaml", "py.typed"):
         assert f"chameleon_ray/{name}" in names
     assert "chameleon_ray/_presets/clusters/local.yaml" in names
+    for name in ("convolution_A4000.json.gz", "gemm_RTX_2080_Ti.json.gz", "LICENSE", "README.md"):
+        assert f"chameleon_ray/spaces/{name}" in names
     assert f"{info}/licenses/LICENSE" in names
     assert not [name for name in names if "__pycache__" in name]
 
@@ -81,12 +83,20 @@ def test_presets_from_an_empty_folder(programs, tmp_path):
     assert out.split() == [name for kind in KINDS for name in there[kind]]
 
 
+def test_shipped_space(programs, tmp_path):
+    """A recorded space is searched by name, from an empty folder."""
+    options = ("--policy", "genetic", "--trials", "16", "--json")
+    command = (programs / "chameleon-ray", "replay", "convolution_A4000", *options)
+    assert json.loads(run(*command, cwd=tmp_path).stdout)["device"].startswith("recorded: NVIDIA")
+    assert not list(tmp_path.iterdir())
+
+
 def test_unknown_preset(programs, tmp_path):
     """The known ones are named; nothing is left in the folder."""
     command = ("tune", "resnet18", "--policy", "chamelon")
     done = run(programs / "chameleon-ray", *command, cwd=tmp_path, check=False)
     assert done.returncode == 2
-    assert "Did you mean 'chameleon'? Known: autotvm, chameleon" in done.stderr
+    assert "Did you mean 'chameleon'? Known: adaptive_exploration" in done.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -154,7 +154,7 @@ def _of_cache(key: str, entry: object, path: Path, *, ours: bool) -> Entry:
         )
     found = entry.get("__error__") or entry.get("time")
     if ours and isinstance(found, str):
-        found = entry.get("outcome", found)
+        found = _text(entry.get("outcome")) or found
     return _entry(_short(key), entry, found, 1e-3)
 
 
