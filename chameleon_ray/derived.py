@@ -1,4 +1,4 @@
-"""What follows from plain numbers: features for kernels of which nothing is known but their knobs."""
+"""What follows from plain numbers: features for kernels known by nothing but their knobs."""
 
 from __future__ import annotations
 
@@ -11,9 +11,7 @@ import numpy.typing as npt
 
 from chameleon_ray.space import Knob, Values
 
-_MOST_PAIRS = (
-    12  # knobs that are multiplied in pairs; with more, the columns would outgrow the points
-)
+_MOST_PAIRS = 12  # knobs that are multiplied in pairs; with more, columns outgrow points
 _DEEPEST = 8  # 2**8 and what it divides are equally round
 
 

@@ -13,6 +13,7 @@ from chameleon_ray.settings import (
     AnnealingSettings,
     CostModelSettings,
     ForestSettings,
+    GaussianSettings,
     GeneticSettings,
     GreedySettings,
     MeasuredSettings,
@@ -93,11 +94,12 @@ _KINDS: dict[str, type] = {
     "thompson": ThompsonSettings,
     "xgb": CostModelSettings,
     "forest": ForestSettings,
+    "gaussian": GaussianSettings,
     "measured": MeasuredSettings,
     "plugin": PluginSettings,
 }
 _KINDS_OF = {
     "explorer": ("ppo", "annealing", "genetic", "random"),
     "sampler": ("adaptive", "greedy", "thompson"),
-    "cost_model": ("xgb", "forest", "measured"),
+    "cost_model": ("xgb", "forest", "gaussian", "measured"),
 }

@@ -95,8 +95,8 @@ class _GivingWayEnsemble(_GivingWay):
 
     score: Ensemble
 
-    def members(self, configs: Configs) -> npt.NDArray[np.float32]:
-        predicted = self.score.members(configs)
+    def predict(self, configs: Configs) -> tuple[Vector, npt.NDArray[np.float32]]:
+        predicted = self.score.predict(configs)
         self.phases.give_way()
         return predicted
 

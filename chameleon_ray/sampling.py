@@ -249,7 +249,9 @@ class ThompsonSampler:
             SettingsError: The score has no members.
         """
         if candidates.members is None:
-            raise SettingsError("the sampler thompson needs a cost model with members: forest.")
+            raise SettingsError(
+                "the sampler thompson needs a cost model with members: gaussian or forest."
+            )
         batch = self._settings.batch
         new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
         configs, members = candidates.configs[new], candidates.members[:, new]

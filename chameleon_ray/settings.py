@@ -160,7 +160,7 @@ class GreedySettings:
 class ThompsonSettings:
     """Each pick is the best candidate of one member of an ensemble, drawn at random.
 
-    Needs a cost model with members: `forest`.
+    Needs a cost model with members: `gaussian` or `forest`.
 
     Attributes:
         batch: Configs of a round.
@@ -206,6 +206,21 @@ class ForestSettings:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["forest"] = "forest"
     trees: Count = 100
+    clip: Fraction = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianSettings:
+    """A Gaussian process on the logarithm of the time, whose drawn functions are an ensemble.
+
+    Attributes:
+        draws: Functions drawn from what the measurements leave open.
+        clip: As in `ForestSettings`.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["gaussian"] = "gaussian"
+    draws: Count = 32
     clip: Fraction = 0.5
 
 
@@ -258,6 +273,7 @@ Sampler = Annotated[
 CostModel = Annotated[
     Annotated[CostModelSettings, Tag("xgb")]
     | Annotated[ForestSettings, Tag("forest")]
+    | Annotated[GaussianSettings, Tag("gaussian")]
     | Annotated[MeasuredSettings, Tag("measured")]
     | _Plugin,
     _by_kind("xgb"),

@@ -130,9 +130,9 @@ def tune_task(
         if not budget.left(len(history.configs)):
             return
         with phases.phase("fit"):
-            cost_model.fit(space.features(history.configs), history.fitness)
+            cost_model.fit(space, history.configs, history.fitness)
         with phases.phase("explore"):
-            score = phases.giving_way(cost_model.score(space))
+            score = phases.giving_way(cost_model.score())
             candidates = explorer.explore(space, score, history.best(32), rng)
         with phases.phase("sample"):
             chosen = sampler.choose(space, candidates, history.configs, history.failed, rng)

@@ -24,13 +24,13 @@ from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 
 @runtime_checkable
 class Ensemble(Protocol):
-    """A score that is the mean of members, which can be asked one by one."""
+    """A score with members, which can be asked one by one: what the measurements leave open."""
 
     def __call__(self, configs: Configs) -> Vector:
-        """The mean of the members, float32 `(n,)`."""
+        """What they expect together, float32 `(n,)`."""
 
-    def members(self, configs: Configs) -> npt.NDArray[np.float32]:
-        """What each member predicts, float32 `(members, n)`."""
+    def predict(self, configs: Configs) -> tuple[Vector, npt.NDArray[np.float32]]:
+        """What they expect together, float32 `(n,)`, and one by one, float32 `(members, n)`."""
 
     def member(self, rng: np.random.Generator) -> Score:
         """One member, drawn at random."""
@@ -66,8 +66,7 @@ class Candidates:
         configs = space.distinct(configs)
         if not isinstance(score, Ensemble):
             return cls.ranked(space, configs, score(configs))
-        members = score.members(configs)
-        scores = members.mean(axis=0)
+        scores, members = score.predict(configs)
         order = np.argsort(-scores, kind="stable")
         return cls(
             configs=configs[order],
