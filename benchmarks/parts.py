@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from chameleon_ray.cost_model import XgbCostModel
+from chameleon_ray.cost_model.xgb import XgbCostModel
 from chameleon_ray.explorers import Candidates
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.networks import network
@@ -41,8 +41,8 @@ def figures() -> dict[str, float]:
     features = space.features(configs[:1000])
     fitness = (200 - 20 * np.abs(features[:, :3] - 2).sum(axis=1)).astype(np.float32)
     model = XgbCostModel(CostModelSettings(), seed=0)
-    model.fit(features, fitness)
-    score = model.score(space)
+    model.fit(space, configs[:1000], fitness)
+    score = model.score()
     candidates = Candidates.ranked(space, configs, score(configs))
     none = (configs[:0], np.zeros(0, dtype=np.bool_))
     samplers = {
@@ -60,7 +60,7 @@ def figures() -> dict[str, float]:
         journal = Journal(Path(folder), Provenance())
         append = seconds(lambda: journal.append([measurement]), 200)
     return {
-        "fit_1000_points": seconds(lambda: model.fit(features, fitness)),
+        "fit_1000_points": seconds(lambda: model.fit(space, configs[:1000], fitness)),
         "score_65536_configs": seconds(lambda: score(configs)),
         "choose_letter": seconds(lambda: samplers["letter"].choose(space, candidates, *none, rng)),
         "choose_authors": seconds(

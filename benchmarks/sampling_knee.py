@@ -79,9 +79,9 @@ def search(
     visited = space.random(64, rng)
     gflops = measure(task, space, visited)
     for _ in range(rounds):
-        model.fit(space.features(visited), gflops)
+        model.fit(space, visited, gflops)
         best = visited[np.argsort(-gflops)[:32]]
-        candidates = explorer.explore(space, model.score(space), best, rng)
+        candidates = explorer.explore(space, model.score(), best, rng)
         chosen = visited[:0]
         for name, policy in VARIANTS.items():
             start = time.perf_counter()

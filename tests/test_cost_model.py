@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from contracts import TestCostModel  # noqa: F401 - collected here
 
-from chameleon_ray.cost_model import XgbCostModel, XgbScore, average_recall, fitness
+from chameleon_ray.cost_model import fitness
+from chameleon_ray.cost_model.xgb import XgbCostModel, XgbScore, average_recall
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.networks import network
 from chameleon_ray.settings import CostModelSettings
@@ -65,8 +66,8 @@ def test_stops_once_the_best_are_ranked_no_better():
     """Three points are soon in order: boosting ends `patience` rounds later, not at the cap."""
     model = XgbCostModel(CostModelSettings(rounds=500, patience=20), seed=0)
     space, configs, _ = a_problem(3)
-    model.fit(space.features(configs), np.array([1.0, 2.0, 3.0], dtype=np.float32))
-    assert 20 <= model.score(space)._loaded.num_boosted_rounds() <= 60
+    model.fit(space, configs, np.array([1.0, 2.0, 3.0], dtype=np.float32))
+    assert 20 <= model.score()._loaded.num_boosted_rounds() <= 60
 
 
 @pytest.mark.parametrize("rounds", [1, 7])
@@ -75,16 +76,16 @@ def test_never_exceeds_the_rounds_that_are_set(rounds):
     space, configs, gflops = a_problem(200)
     for n in (5, 200):
         model = XgbCostModel(CostModelSettings(rounds=rounds), seed=0)
-        model.fit(space.features(configs[:n]), gflops[:n])
-        assert 1 <= model.score(space)._loaded.num_boosted_rounds() <= rounds
+        model.fit(space, configs[:n], gflops[:n])
+        assert 1 <= model.score()._loaded.num_boosted_rounds() <= rounds
 
 
 def test_finds_good_configs_among_many():
     """Of 4,000 unseen configs, the 64 best-scored are half as good again as the average."""
     space, configs, gflops = a_problem(4500)
     model = XgbCostModel(CostModelSettings(), seed=0)
-    model.fit(space.features(configs[:500]), gflops[:500])
-    top = np.argsort(-model.score(space)(configs[500:]))[:64]
+    model.fit(space, configs[:500], gflops[:500])
+    top = np.argsort(-model.score()(configs[500:]))[:64]
     assert gflops[500:][top].mean() > 0.6 * np.sort(gflops[500:])[-64:].mean()
     assert gflops[500:][top].mean() > 1.5 * gflops[500:].mean()
 
@@ -93,8 +94,8 @@ def test_a_pickled_score_is_small():
     """What travels to the rollout workers each round is trees and knobs: well below a megabyte."""
     space, configs, gflops = a_problem(1000)
     model = XgbCostModel(CostModelSettings(), seed=0)
-    model.fit(space.features(configs), gflops)
-    score = model.score(space)
+    model.fit(space, configs, gflops)
+    score = model.score()
     assert isinstance(score, XgbScore)
     assert len(pickle.dumps(score)) < 2**20
 

@@ -1,0 +1,107 @@
+"""A Gaussian process as the cost model; functions drawn from it are an ensemble."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.cost_model.anova import AnovaProcess, Tables
+from chameleon_ray.cost_model.labels import check_points, known, log_labels
+from chameleon_ray.settings import GaussianSettings
+from chameleon_ray.space import Configs, DesignSpace, Score, Vector
+
+_GROWTH = 1.15  # the variances are fitted anew when there are so many times as many points
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaussianScore:
+    """A frozen, picklable Gaussian process: int32 configs `(n, knobs)` -> float32 `(n,)`.
+
+    Attributes:
+        mean: The posterior mean.
+        drawn: Functions drawn from the posterior.
+        space: Whose configs they take.
+    """
+
+    mean: Tables
+    drawn: Tables
+    space: DesignSpace
+
+    def __call__(self, configs: Configs) -> Vector:
+        """The posterior mean, as a share of the best measured fitness."""
+        shares: Vector = _share(self.mean(self.space, configs))[0]
+        return shares
+
+    def predict(self, configs: Configs) -> tuple[Vector, npt.NDArray[np.float32]]:
+        """The posterior mean, float32 `(n,)`, and the drawn functions, float32 `(draws, n)`."""
+        return self(configs), _share(self.drawn(self.space, configs))
+
+    def member(self, rng: np.random.Generator) -> GaussianScore:
+        """One of the drawn functions, chosen at random, as a score of its own."""
+        column = int(rng.integers(self.drawn.functions))
+        return replace(self, mean=self.drawn.only(column), drawn=self.drawn.only(column))
+
+
+class GaussianCostModel:
+    """A Gaussian process on the logarithm of the time (`AnovaProcess`).
+
+    A few dozen points tell little about interactions, and a forest has to find even a sum of
+    effects cut by cut. This model begins with the sum.
+
+    Args:
+        settings: How many functions are drawn, and how slow is slow.
+        seed: Of the draws.
+    """
+
+    def __init__(self, settings: GaussianSettings, *, seed: int) -> None:
+        self._settings, self._seed = settings, seed
+        self._process: AnovaProcess | None = None
+        self._fitted_to = 0
+        self._score: GaussianScore | None = None
+
+    @property
+    def fitted(self) -> bool:
+        """Whether there is a fit to score with."""
+        return self._score is not None
+
+    def fit(self, space: DesignSpace, configs: Configs, fitness: Vector) -> None:
+        """Learn anew from all points `(n, knobs)`, `(n,)`.
+
+        Raises:
+            ValueError: There are no points, or not one fitness for each.
+        """
+        check_points(configs, fitness)
+        if self._process is None:
+            self._process = AnovaProcess(space)
+        labels = log_labels(fitness, self._settings.clip)
+        mean, spread = float(labels.mean()), float(labels.std()) or 1.0
+        labels = (labels - mean) / spread
+        if len(labels) >= _GROWTH * self._fitted_to:
+            self._process.fit(configs, labels)
+            self._fitted_to = len(labels)
+        rng = np.random.default_rng([self._seed, len(labels)])
+        tables = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
+        whole = Tables(
+            groups=self._process.groups,
+            tables=tuple(np.float32(spread) * table for table in tables),
+            mean=mean,
+        )
+        self._score = GaussianScore(
+            mean=whole.only(0), drawn=whole.but(0), space=space.with_knob_features()
+        )
+
+    def score(self) -> Score:
+        """The last fit, frozen.
+
+        Raises:
+            RuntimeError: Nothing has been fitted yet.
+        """
+        return known(self._score)
+
+
+def _share(logs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """From the logarithm of a fitness over the best one to their quotient."""
+    shares: npt.NDArray[np.float32] = np.exp(logs)
+    return shares
