@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chameleon_ray import cli_compare, cli_search
+from chameleon_ray import cli_compare, cli_report, cli_search
 from chameleon_ray.cli_shared import (
     Json,
     Network,
@@ -177,6 +177,7 @@ def _options(
 # More commands, a module each: `cli_compare.app` and `cli_report.app` join here in the same way.
 app.add_typer(cli_search.app)
 app.add_typer(cli_compare.app)
+app.add_typer(cli_report.app)
 
 
 def _seconds(duration: str | None) -> float | None:

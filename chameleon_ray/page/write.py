@@ -1,0 +1,99 @@
+"""Writes the report: runs are read, the page is filled in, and both page and figures are kept."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from importlib import metadata, resources
+from pathlib import Path
+
+from chameleon_ray.errors import SettingsError
+from chameleon_ray.page.assemble import default_place, sections
+from chameleon_ray.page.runs import load_run
+
+
+def write_report(runs: Sequence[Path], out: Path | None = None) -> list[Path]:
+    """Write the page and its figures.
+
+    Args:
+        runs: Run folders; each counts once. Nothing in their journals changes, and they may be
+            going on.
+        out: The page, `*.html`; the figures lie beside it, in a folder of the same name without
+            `.html`. By default `report.html` in the run's folder, or, for several runs, in the
+            present one.
+
+    Returns:
+        What was written, the page first.
+
+    Raises:
+        RunFolderError: One is no run folder, or cannot be read.
+        SettingsError: The page cannot be written there.
+        UnknownNameError: A run is of a network that this version does not know.
+    """
+    distinct = list({run.resolve(): run for run in runs}.values())
+    page = out or default_place(distinct)
+    if page.suffix.lower() not in {".html", ".htm"} or page.is_dir():
+        raise SettingsError(f"-o {page}: give a file that ends in .html, such as report.html.")
+    found = sections([load_run(run) for run in distinct])
+    style = _resource("charts.css")
+    svgs = {
+        f"{figure.name}.svg": figure.svg.replace(">", f"><style>{style}</style>", 1)
+        for section in found
+        for figure in section.figures
+    }
+    folder = page.with_suffix("")
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        if svgs:
+            folder.mkdir(exist_ok=True)
+        for name, svg in svgs.items():
+            _keep(folder / name, svg)
+        _keep(page, _render(found))
+    except OSError as error:
+        raise SettingsError(
+            f"{page}: the report cannot be written there: {error.strerror or error}. Choose "
+            "another place with -o FILE.html."
+        ) from error
+    return [page, *(folder / name for name in svgs)]
+
+
+def _render(found: Sequence[object]) -> str:
+    """The page's HTML; whatever comes from runs is escaped."""
+    import jinja2
+    from markupsafe import Markup
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("chameleon_ray.page", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    script = _resource("copy.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html.j2").render(
+        sections=found,
+        style=Markup(_resource("charts.css") + _resource("page.css")),  # noqa: S704 - our own file
+        script=Markup(script),  # noqa: S704 - our own file
+        script_digest=digest,
+        svg=Markup,  # the charts escape their text themselves
+        written=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC",
+        version=metadata.version("chameleon-ray"),
+    )
+
+
+def _resource(name: str) -> str:
+    return resources.files("chameleon_ray.page").joinpath(name).read_text(encoding="utf-8")
+
+
+def _keep(path: Path, text: str) -> None:
+    """All of it or nothing: a browser may be reading the one before."""
+    aside = path.with_name(f"{path.name}.tmp")
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)  # noqa: PTH105 - says that what is there goes
+    finally:
+        aside.unlink(missing_ok=True)
