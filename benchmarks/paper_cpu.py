@@ -45,7 +45,7 @@ def page(found: Mapping[str, LiveComparison], options: argparse.Namespace) -> It
     searches = [s for live in found.values() for s in live.searches]
     yield "# The eight layers of Table 5, on a CPU"
     yield (
-        f"Device: {searches[0].device}. {len({s.key.seed for s in searches})} seeds, "
+        f"Device: {searches[0].device}. Seeds {options.seeds}, "
         f"{options.trials} measurements of each layer. Written by\n\n```sh\n"
         f"make paper-cpu CPU_SEEDS={options.seeds} CPU_MEASUREMENTS={options.trials}\n```"
     )

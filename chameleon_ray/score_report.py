@@ -58,7 +58,8 @@ def title(table: Table) -> str:
     if table.space == EVERYWHERE:
         kernels = f"{table.kernels} kernel" + ("s" if table.kernels > 1 else "")
         return f"Mean over {table.spaces} spaces of {kernels}"
-    return f"{table.space}, {_span([row.seeds for row in table.rows])} seeds"
+    seeds = _span([row.seeds for row in table.rows])
+    return f"{table.space}, {seeds} seed{'' if seeds == '1' else 's'}"
 
 
 def _span(numbers: Sequence[int]) -> str:
