@@ -16,7 +16,7 @@ from chameleon_ray.explorers import Candidates
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.networks import network
 from chameleon_ray.records import Journal, Provenance
-from chameleon_ray.sampling import AdaptiveSampler
+from chameleon_ray.sampling.adaptive import AdaptiveSampler
 from chameleon_ray.settings import AdaptiveSettings, CostModelSettings
 from chameleon_ray.tasks import Target
 from chameleon_ray.templates import design_space

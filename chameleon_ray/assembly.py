@@ -58,7 +58,7 @@ def search(
     if policy.features == "knobs":
         space = space.with_knob_features()
     first = first_batch(space, policy, rng, default=default)
-    explorer = explorer_of(policy, seed=seed)
+    explorer = explorer_of(policy, space=space, seed=seed)
     try:
         yield from tune_task(
             task,

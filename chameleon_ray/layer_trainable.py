@@ -103,7 +103,7 @@ class LayerTrainable(tune.Trainable):
         first = first_batch(space, c.policy, rng, default=default)
         with self._phases.phase("other"):  # it imports and builds for seconds
             self._close_explorer()
-            self._explorer = explorer_of(c.policy, seed=c.seed)
+            self._explorer = explorer_of(c.policy, space=space, seed=c.seed)
         return tune_task(
             self._layer.task,
             space,

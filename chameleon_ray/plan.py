@@ -79,6 +79,11 @@ def make_plan(
     _check_whole("--seed", seed, least=0, most=2**32 - 1)
     if time_budget_seconds is not None and not time_budget_seconds > 0:
         raise SettingsError(f"--time-budget: {time_budget_seconds:g} s is not a positive time.")
+    if env_settings.measurer == "recorded":
+        raise SettingsError(
+            f"env {env_name!r}: recorded devices have spaces and no networks; search one with "
+            "`chameleon-ray replay SPACE`."
+        )
     cores = usable_cores()
     if env_settings.measurer != "simulated" and env_settings.cores > cores:
         raise MachineError(

@@ -215,12 +215,14 @@ class GaussianSettings:
 
     Attributes:
         draws: Functions drawn from what the measurements leave open.
+        temper: How far these depart from the mean, as a share of how far they would.
         clip: As in `ForestSettings`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["gaussian"] = "gaussian"
-    draws: Count = 32
+    draws: Count = 8
+    temper: Fraction = 0.6
     clip: Fraction = 0.5
 
 

@@ -170,6 +170,12 @@ class DesignSpace:
         """The same space, with features of the knobs alone."""
         return DesignSpace(self.name, self.knobs, constraints=self.constraints, listed=self._listed)
 
+    def only(self, configs: Configs, *, name: str) -> DesignSpace:
+        """The same space, of which only these configs `(n, knobs)` are valid."""
+        return DesignSpace(
+            name, self.knobs, constraints=self.constraints, derive=self._derive, listed=configs
+        )
+
     @cached_property
     def feature_names(self) -> tuple[str, ...]:
         """What the columns of `features` are."""

@@ -9,7 +9,7 @@ from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.explorers import Candidates
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.presets import load_policy
-from chameleon_ray.sampling import AdaptiveSampler, synthesise
+from chameleon_ray.sampling.adaptive import AdaptiveSampler, synthesise
 from chameleon_ray.settings import (
     AdaptiveSettings,
     AnnealingSettings,

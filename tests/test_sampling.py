@@ -8,14 +8,12 @@ import pytest
 from contracts import TestSampler  # noqa: F401 - collected here
 
 from chameleon_ray.explorers import Candidates
-from chameleon_ray.sampling import (
-    AdaptiveSampler,
-    GreedySampler,
-    _truncating_kmeans,
-    make_sampler,
-    synthesise,
-)
-from chameleon_ray.settings import AdaptiveSettings, GreedySettings, Policy
+from chameleon_ray.errors import SettingsError
+from chameleon_ray.sampling import make_sampler
+from chameleon_ray.sampling.adaptive import AdaptiveSampler, _truncating_kmeans, synthesise
+from chameleon_ray.sampling.greedy import GreedySampler, diverse
+from chameleon_ray.sampling.thompson import ThompsonSampler
+from chameleon_ray.settings import AdaptiveSettings, GreedySettings, Policy, ThompsonSettings
 from chameleon_ray.space import Constraint, DesignSpace, options
 
 NONE = np.zeros(0, dtype=bool)
@@ -205,3 +203,54 @@ def test_importing_the_module_is_cheap():
     """scikit-learn is imported by the first clustering, not by the module."""
     code = "import sys, chameleon_ray.sampling; sys.exit('sklearn' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_diverse_batch_has_as_many_choices_as_can_be():
+    """The first stays; then those that bring choices which none before them had."""
+    configs = np.array([[0, 0], [0, 1], [1, 1], [2, 0], [1, 0]], dtype=np.int32)
+    assert diverse(configs, 3).tolist() == [[0, 0], [1, 1], [2, 0]]
+    assert diverse(configs[:2], 3).tolist() == [[0, 0], [0, 1]]
+
+
+class TestThompson:
+    """Each pick is the best new candidate of one member."""
+
+    SPACE = plain_space(10, 10)
+
+    def choose(self, members, *, visited=0, batch=3, seed=0):
+        """Picks among ten candidates, the first of which were measured already."""
+        configs = np.stack([np.arange(10), np.arange(10)], axis=1).astype(np.int32)
+        members = np.array(members, dtype=np.float32)
+        candidates = Candidates(configs=configs, scores=members.mean(axis=0), members=members)
+        failed = np.zeros(visited, dtype=bool)
+        sampler = ThompsonSampler(ThompsonSettings(batch=batch))
+        rng = np.random.default_rng(seed)
+        return sampler.choose(self.SPACE, candidates, configs[:visited], failed, rng)
+
+    def test_picks_are_members_best(self):
+        """Two members with one favourite each: over many rounds, both are picked first."""
+        members = np.zeros((2, 10))
+        members[0, 7] = members[1, 4] = 1.0
+        firsts = {tuple(self.choose(members, seed=seed, batch=1)[0]) for seed in range(20)}
+        assert firsts == {(7, 7), (4, 4)}
+
+    def test_no_pick_twice_and_none_measured(self):
+        """One member alone: its next best follows, and measured ones are passed over."""
+        members = [np.arange(10)[::-1]]
+        assert self.choose(members, visited=2)[:, 0].tolist() == [2, 3, 4]
+
+    def test_too_few_candidates_are_filled_up_at_random(self):
+        """A batch of three from one new candidate: two valid others."""
+        chosen = self.choose([np.arange(10)], visited=9)
+        assert chosen[0].tolist() == [9, 9]
+        assert len(np.unique(chosen, axis=0)) == 3
+
+    def test_a_score_without_members_is_refused(self):
+        """The message names the cost models that have members."""
+        candidates = Candidates(
+            configs=np.zeros((1, 2), dtype=np.int32), scores=np.zeros(1, dtype=np.float32)
+        )
+        with pytest.raises(SettingsError, match="gaussian or forest"):
+            ThompsonSampler(ThompsonSettings()).choose(
+                self.SPACE, candidates, candidates.configs[:0], NONE, np.random.default_rng(0)
+            )

@@ -83,11 +83,10 @@ class GaussianCostModel:
             self._fitted_to = len(labels)
         rng = np.random.default_rng([self._seed, len(labels)])
         tables = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
-        whole = Tables(
-            groups=self._process.groups,
-            tables=tuple(np.float32(spread) * table for table in tables),
-            mean=mean,
-        )
+        for table in tables:
+            table *= np.float32(spread)
+            table[:, 1:] += np.float32(1 - self._settings.temper) * (table[:, :1] - table[:, 1:])
+        whole = Tables(groups=self._process.groups, tables=tables, mean=mean)
         self._score = GaussianScore(
             mean=whole.only(0), drawn=whole.but(0), space=space.with_knob_features()
         )

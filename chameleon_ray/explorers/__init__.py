@@ -127,15 +127,16 @@ class Explorer(Protocol):
         """Free what the explorer holds."""
 
 
-def explorer_of(policy: Policy, *, seed: int) -> Explorer:
-    """The explorer of a policy, spared where the policy says so."""
-    from chameleon_ray.explorers.around import EnumeratingExplorer, SparingExplorer
+def explorer_of(policy: Policy, *, space: DesignSpace, seed: int) -> Explorer:
+    """The explorer of a policy for a space, spared where the policy says so."""
+    from chameleon_ray.explorers.around import EnumeratingExplorer, SparingExplorer, all_valid
 
+    everything = all_valid(space, policy.enumerate) if policy.enumerate else None
+    if everything is not None:
+        return EnumeratingExplorer(everything)
     explorer = make_explorer(policy.explorer, seed=seed)
     if policy.explore_every > 1:
-        explorer = SparingExplorer(explorer, every=policy.explore_every)
-    if policy.enumerate:
-        explorer = EnumeratingExplorer(explorer, limit=policy.enumerate)
+        return SparingExplorer(explorer, every=policy.explore_every)
     return explorer
 
 

@@ -1,4 +1,4 @@
-"""Explorers around another one: they spare its walks where those would find nothing new."""
+"""Explorers that spare walks where those would find nothing new."""
 
 from __future__ import annotations
 
@@ -10,40 +10,29 @@ from chameleon_ray.errors import SettingsError
 from chameleon_ray.explorers import Candidates, Explorer, WalkReport, report_of
 from chameleon_ray.space import Configs, DesignSpace, Score
 
+_LISTABLE = 1_000_000  # configs, valid or not, that may be gone through to find the valid ones
 _KEPT = 4096  # the best-scored of the last walks that are scored anew
 
 
 class EnumeratingExplorer:
-    """Scores a small space whole; a walk could only find less.
+    """Scores a small space whole: a walk could only find less.
 
     Args:
-        explorer: Explores the spaces that are not small.
-        limit: Most valid configs of a small space.
+        everything: Every valid config of the space, int32 `(n, knobs)`.
     """
 
-    def __init__(self, explorer: Explorer, *, limit: int) -> None:
-        self._explorer, self._limit = explorer, limit
-        self._space: DesignSpace | None = None
-        self._everything: Configs | None = None
-
-    @property
-    def report(self) -> WalkReport | None:
-        """Of the other explorer's last round; None in a small space, where nobody walks."""
-        return report_of(self._explorer) if self._everything is None else None
+    def __init__(self, everything: Configs) -> None:
+        self._everything = everything
 
     def explore(
         self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
     ) -> Candidates:
-        """Every valid config, ranked; or what the other explorer finds in a large space."""
-        if space is not self._space:
-            self._space, self._everything = space, _all_valid(space, self._limit)
-        if self._everything is None:
-            return self._explorer.explore(space, score, starts, rng)
+        """Every valid config, ranked."""
+        del starts, rng  # nothing is left to chance
         return Candidates.scored(space, self._everything, score)
 
     def close(self) -> None:
-        """Free what the other explorer holds."""
-        self._explorer.close()
+        """Nothing is held."""
 
 
 class SparingExplorer:
@@ -88,13 +77,10 @@ class SparingExplorer:
         self._explorer.close()
 
 
-def _all_valid(space: DesignSpace, limit: int) -> Configs | None:
-    """Every valid config of a space that is small enough; None if it is not."""
+def all_valid(space: DesignSpace, limit: int) -> Configs | None:
+    """Every valid config of a space that has at most `limit`; None if it has more."""
     try:
         everything = space.all_valid(limit=max(limit, _LISTABLE))
     except SettingsError:
         return None
     return everything if len(everything) <= limit else None
-
-
-_LISTABLE = 1_000_000  # configs, valid or not, that may be gone through to find the valid ones

@@ -99,8 +99,7 @@ class RecordedSpace:
         if self.live is None:
             derive = products_of([knob for knob in knobs if len(knob.choices[0]) == 1])
             return DesignSpace(self.name, knobs, derive=derive, listed=self.configs)
-        features = self.live.space._derive  # noqa: SLF001 - the same space, cut to what was measured
-        return DesignSpace(self.name, knobs, derive=features, listed=self.configs)
+        return self.live.space.only(self.configs, name=self.name)
 
     @cached_property
     def default(self) -> Configs | None:
