@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from contracts import TestSampler  # noqa: F401 - collected here
 
-from chameleon_ray.explorers import Candidates
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.explorers import Candidates
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.sampling.adaptive import AdaptiveSampler, _truncating_kmeans, synthesise
 from chameleon_ray.sampling.greedy import GreedySampler, diverse
