@@ -72,7 +72,8 @@ class Section:
         counts: The same as a table.
         failures: One for each run and kind.
         sampled: Rounds on a plane, for each layer and run.
-        learned: What the agent learned, layer by layer.
+        learned: What the agent learned, layer by layer; without one, the best scores.
+        walked: Whether an agent did.
         best: For each layer and run.
         settings: Every one.
         versions: Likewise.
@@ -93,6 +94,7 @@ class Section:
     failures: Sequence[Failure]
     sampled: Sequence[Group]
     learned: Sequence[Group]
+    walked: bool
     best: Sequence[Best]
     settings: Table
     versions: Table
@@ -146,6 +148,7 @@ def _section(name: str, machine: str, runs: Sequence[Run]) -> Section:
         failures=[f for label, run in labelled.items() for f in _failures(label, run)],
         sampled=[group for layer, same in layers for group in _sampled(layer, same)],
         learned=[group for layer, same in layers for group in _learned(layer, same)],
+        walked=any(r.wave_scores for entry in entries for r in entry.subject.rounds),
         best=[b for n, entry in enumerate(ordered, 1) for b in _best(f"{name}-best-{n}", entry)],
         settings=settings_table(labelled),
         versions=versions_table(labelled),

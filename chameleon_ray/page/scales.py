@@ -55,10 +55,11 @@ class Scale:
             low, high = 10.0 ** math.floor(math.log10(low)), 10.0 ** math.ceil(math.log10(high))
             return cls(low=low, high=max(high, low * 10), start=start, end=end, log=True)
         low = min(0.0, low) if zero else low
-        if low == high:
+        if high - low <= 1e-9 * max(abs(low), abs(high)):
             low, high = (low - abs(low) / 2, high + abs(high) / 2) if low else (0.0, 1.0)
         step = _round_step(max((high - low) / 4, float(whole)))
         low, high = math.floor(low / step + 1e-9) * step, math.ceil(high / step - 1e-9) * step
+        high = max(high, low + step)
         return cls(low=low, high=high, start=start, end=end, whole=whole)
 
     def place(self, value: float) -> float:
