@@ -208,7 +208,7 @@ def test_gains_are_those_of_the_journal(tmp_path):
     page = page_of(a_run(tmp_path / "run"))
     assert page.texts["19.00x"] >= 2
     assert page.texts["4.75x"] >= 2
-    assert "From 19.00x to 19.00x, 19.00x on average." in page.text
+    assert "From 19.00x to 19.00x; geometric mean 19.00x." in page.text
 
 
 def test_nothing_on_the_page_comes_from_elsewhere(tmp_path):

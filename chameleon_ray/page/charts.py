@@ -153,7 +153,7 @@ def bars(
             left += length
         if one and x_axis.high > 1:
             x = x_axis.place(1.0)
-            drawing.add("line", x1=x, x2=x, y1=y + 12, y2=y + 29, class_="one")
+            drawing.add("line", x1=x, x2=x, y1=y + 14, y2=y + 29, class_="one")
         drawing.add("text", row.label, x=x_axis.place(total) + 5, y=y + 25)
     bottom = height - _BOTTOM + 4
     _draw_bottom(drawing, x_axis, x_label, bottom)

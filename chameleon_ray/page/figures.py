@@ -99,10 +99,10 @@ def _told_progress(entry: Entry, points: Sequence[tuple[float, float]]) -> str:
     if not points:
         return f"{who} {len(s.measurements)} measurements no valid one."
     first, last = number(points[0][1]), number(points[-1][1])
-    text = f"{who} {first} to {last} {s.speed_unit} in {len(s.measurements)} measurements"
-    for what, seconds in (("default", s.default_seconds), ("torch", s.torch_seconds)):
-        text += f"; {what}: {number(s.speed(seconds))}" if seconds else ""
-    return text + "."
+    text = f"{who} {first} to {last} {s.speed_unit} in {len(s.measurements)} measurements."
+    times = {"best": s.best_seconds, "default": s.default_seconds, "torch": s.torch_seconds}
+    speeds = ", ".join(f"{what} {number(s.speed(t))}" for what, t in times.items() if t)
+    return f"{text} Timed again at the end, in turns: {speeds}." if s.ended else text
 
 
 def _changes(best: Sequence[float | None]) -> Iterator[tuple[int, float]]:
@@ -130,7 +130,8 @@ def gain(name: str, entries: Sequence[Entry], *, over: str) -> Figure | None:
     if not bars:
         return None
     title = f"Gain over {'the default' if over == 'default' else 'torch'}"
-    told = f"From {min(gains):.2f}x to {max(gains):.2f}x, {geometric_mean(gains):.2f}x on average."
+    mean = geometric_mean(gains) or 0.0
+    told = f"From {min(gains):.2f}x to {max(gains):.2f}x; geometric mean {mean:.2f}x."
     return Figure(
         name=name,
         title=title,

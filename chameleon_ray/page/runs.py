@@ -90,7 +90,7 @@ class Run:
         what: The network, or the name of the function.
         machine: What the times were taken on.
         state: One sentence.
-        going: Whether a process is at it now.
+        going: Whether a process is at it now and has layers to finish.
         began: When the first measurement was kept, UTC; None without one.
         latest: When the last one was.
         settings: The manifest.
@@ -146,7 +146,7 @@ def load_run(path: Path) -> Run:
         machine=_text(manifest.get("machine")) or (last.provenance.machine if last else ""),
         compiler=_text(manifest.get("compiler")) or (last.provenance.compiler if last else ""),
         state=_state(subjects, going=going),
-        going=going,
+        going=going and not all(subject.ended for subject in subjects),
         began=records[0].measured_at if records else None,
         latest=last.measured_at if last else None,
         subjects=subjects,
