@@ -17,16 +17,19 @@ A wrong choice of `unroll_explicit` costs 3%, and each repeat carries 1% of seed
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from chameleon_ray.measure import Kernel
+from chameleon_ray.measure import Kernel, Measurement, Outcome, Purpose
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.settings import Env
-from chameleon_ray.space import KnobValues
+from chameleon_ray.space import Configs, DesignSpace, KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import design_space
+
+Seconds = npt.NDArray[np.float64]
 
 COMPILER = "simulated device 1"
 
@@ -34,6 +37,7 @@ _PEAK_FLOPS_PER_CORE = 100e9
 _BANDWIDTH = 20e9  # bytes per second
 _L2_BYTES = 2**20
 _NOISE = 0.01
+_ROUNDING = 1e-6  # features are float32 logarithms
 
 
 def simulated_seconds(task: Conv2d, target: Target, config: KnobValues) -> float:
@@ -43,24 +47,97 @@ def simulated_seconds(task: Conv2d, target: Target, config: KnobValues) -> float
         UnknownNameError: A knob or a choice is not of the task's space.
     """
     space = design_space(task, target)
-    row = space.config(config)[None, :]
-    values: list[float] = (np.exp2(space.features(row)[0].astype(np.float64)) - 1).tolist()
-    feature = dict(zip(space.feature_names, values, strict=True))
-    f, y, x = (config[name] for name in ("tile_f", "tile_y", "tile_x"))
-    tile = f[2] * y[2] * x[2]
-    body = tile * config["tile_rc"][1] * config["tile_ry"][1] * config["tile_rx"][1]
-    chunks = task.batch * f[0] * y[0] * x[0]
-    hiding = min(1.0, tile / 12)
-    spilling = min(1.0, 28 / tile)
-    pressure = min(1.0, feature["fma_per_load"] / 16 / 2)
-    balance = chunks / (target.cores * math.ceil(chunks / target.cores))
-    unrolling = 0.85 if not 8 <= body <= 4096 else 1.0
-    explicit = 1.0 if config["unroll_explicit"][0] == (body > 64) else 0.97
+    return float(simulated_seconds_of(task, target, space, space.config(config)[None, :])[0])
+
+
+def simulated_seconds_of(
+    task: Conv2d, target: Target, space: DesignSpace, configs: Configs
+) -> Seconds:
+    """The model's time of one execution of each config, without noise, float64 `(n,)`.
+
+    Args:
+        task: What is computed.
+        target: On what.
+        space: The task's space on the target, with its derived features.
+        configs: int32 `(n, knobs)`.
+    """
+    feature = _by_name(space, configs)
+    values = space.values(configs)
+    f, y, x = (values[name] for name in ("tile_f", "tile_y", "tile_x"))
+    tile, body = feature["register_tile"], feature["body"]
+    chunks = task.batch * f[:, 0] * y[:, 0] * x[:, 0]
+    hiding = np.minimum(1.0, tile / 12)
+    spilling = np.minimum(1.0, 28 / tile)
+    pressure = np.minimum(1.0, feature["fma_per_load"] / 16 / 2)
+    balance = chunks / (target.cores * np.ceil(chunks / target.cores))
+    unrolling = np.where((body >= 8) & (body <= 4096), 1.0, 0.85)
+    wanted = (body > 64).astype(np.int64)
+    explicit = np.where(values["unroll_explicit"][:, 0] == wanted, 1.0, 0.97)
     peak = _PEAK_FLOPS_PER_CORE * target.cores
     compute = task.flop / (peak * hiding * spilling * pressure * balance * unrolling * explicit)
     chunk_bytes = feature["chunk_input_bytes"] + feature["chunk_weight_bytes"]
-    streamed = chunk_bytes * chunks / target.cores * (2 if chunk_bytes > _L2_BYTES else 1)
-    return compute + streamed / _BANDWIDTH
+    streamed = chunk_bytes * chunks / target.cores * np.where(chunk_bytes > _L2_BYTES, 2, 1)
+    seconds: Seconds = compute + streamed / _BANDWIDTH
+    return seconds
+
+
+def _by_name(space: DesignSpace, configs: Configs) -> dict[str, Seconds]:
+    """The features of configs by name, not as logarithms; whole numbers are whole."""
+    columns = np.exp2(space.features(configs).astype(np.float64)) - 1
+    whole = np.rint(columns)
+    columns = np.where(np.abs(columns - whole) < _ROUNDING * np.maximum(whole, 1), whole, columns)
+    return dict(zip(space.feature_names, columns.T, strict=True))
+
+
+class SimulatedMeasurer:
+    """Asks a function for the seconds of whole batches (`measure.Measurer`), in this process.
+
+    For devices that are a formula, or a model fitted to a real one; nothing is built or timed.
+
+    Args:
+        task: Key of what is measured.
+        space: What the configs are of.
+        seconds: Configs `(n, knobs)` -> seconds of one execution, float64 `(n,)`; NaN where the
+            kernel fails.
+    """
+
+    def __init__(
+        self, task: str, space: DesignSpace, seconds: Callable[[Configs], Seconds]
+    ) -> None:
+        self._task, self._space, self._seconds = task, space, seconds
+        self._pending: list[tuple[Configs, Purpose]] = []
+
+    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
+        """Queue configs `(n, knobs)`; returns at once."""
+        self._pending.append((configs, purpose))
+
+    def results(self) -> Iterator[tuple[int, Measurement]]:
+        """Position and measurement of all that was submitted, in that order."""
+        pending, self._pending = self._pending, []
+        yield from enumerate(m for batch in pending for m in self._measured(*batch))
+
+    def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
+        """The times of finalists; there is no torch here."""
+        del torch
+        return self._measured(configs, Purpose.FINALIST)
+
+    def _measured(self, configs: Configs, purpose: Purpose) -> list[Measurement]:
+        if not len(configs):
+            return []
+        measured = []
+        for config, seconds in zip(configs, self._seconds(configs).tolist(), strict=True):
+            failed = math.isnan(seconds)
+            measured.append(
+                Measurement(
+                    task=self._task,
+                    config=self._space.describe(config),
+                    purpose=purpose,
+                    outcome=Outcome.RUN_ERROR if failed else Outcome.OK,
+                    message="fails on the simulated device" if failed else "",
+                    repeat_seconds=() if failed else (seconds,),
+                )
+            )
+        return measured
 
 
 class SimulatedKernel:

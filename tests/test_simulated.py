@@ -1,0 +1,90 @@
+"""The simulated CPU for whole batches, and the measurer that asks a function."""
+
+import numpy as np
+import pytest
+
+from chameleon_ray.measure import Outcome, Purpose
+from chameleon_ray.measure.simulated import (
+    SimulatedMeasurer,
+    simulated_seconds,
+    simulated_seconds_of,
+)
+from chameleon_ray.networks import network
+from chameleon_ray.space import DesignSpace, options
+from chameleon_ray.tasks import Target
+from chameleon_ray.templates import design_space
+
+SPACE = DesignSpace("toy", [options("a", (1, 2, 3)), options("b", (1, 2))])
+
+
+def seconds(configs):
+    """Configs with the last choice of `a` fail."""
+    return np.where(configs[:, 0] == 2, np.nan, 1.0 + configs[:, 1])
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_a_batch_is_timed_as_its_configs_are(cores):
+    """The vectorised model and the model of one config agree, whatever else is in the batch."""
+    target = Target(lanes=16, cores=cores)
+    for layer in network("resnet18")[::3]:
+        space = design_space(layer.task, target)
+        rows = space.random(30, np.random.default_rng(0))
+        times = simulated_seconds_of(layer.task, target, space, rows)
+        alone = [simulated_seconds(layer.task, target, space.describe(row)) for row in rows]
+        assert times.dtype == np.float64
+        assert times == pytest.approx(alone)
+        assert simulated_seconds_of(layer.task, target, space, rows[::-1]) == pytest.approx(
+            times[::-1]
+        )
+
+
+def test_a_tile_of_whole_registers_follows_the_formula():
+    """A config worked by hand: 16 accumulators with 1.6 FMAs a load, 28 chunks, all within L2."""
+    task = network("resnet18")[9].task  # 64 -> 64, 1x1, 56 x 56
+    target = Target(lanes=16, cores=2)
+    space = design_space(task, target)
+    config = {
+        "tile_f": (1, 2, 2),
+        "tile_y": (28, 1, 2),
+        "tile_x": (1, 14, 4),
+        "tile_rc": (16, 4),
+        "tile_ry": (1, 1),
+        "tile_rx": (1, 1),
+        "auto_unroll_max_step": (64,),
+        "unroll_explicit": (0,),
+    }
+    # pressure 16 / (2 + 8) / 2; a body of 64 FMAs is not more than 64, so `explicit` is right
+    compute = task.flop / (2 * 100e9 * 0.8)
+    chunk_bytes = 4 * 64 * 2 * 56 + 4 * 64 * 64
+    expected = compute + chunk_bytes * 28 / 2 / 20e9
+    found = simulated_seconds_of(task, target, space, space.config(config)[None, :])
+    assert found == pytest.approx([expected], rel=1e-4)
+
+
+def test_every_submitted_config_is_answered_once_and_in_order():
+    """Positions count over all that was submitted since the last call."""
+    measurer = SimulatedMeasurer("toy", SPACE, seconds)
+    everything = SPACE.all_valid()
+    measurer.submit(everything[:2], purpose=Purpose.DEFAULT)
+    measurer.submit(everything[2:], purpose=Purpose.SEARCH)
+    found = list(measurer.results())
+    assert [position for position, _ in found] == list(range(6))
+    assert [m.config for _, m in found] == [SPACE.describe(config) for config in everything]
+    assert [m.purpose for _, m in found] == [Purpose.DEFAULT] * 2 + [Purpose.SEARCH] * 4
+    assert list(measurer.results()) == []
+
+
+def test_nan_is_a_failure_and_never_a_time():
+    """A kernel that fails has an outcome and a message, and no seconds."""
+    measurer = SimulatedMeasurer("toy", SPACE, seconds)
+    good, bad = measurer.compare(np.array([[0, 1], [2, 1]], dtype=np.int32), torch=True)
+    assert (good.seconds, good.purpose) == (2.0, Purpose.FINALIST)
+    assert (bad.outcome, bad.repeat_seconds) == (Outcome.RUN_ERROR, ())
+    assert "simulated" in bad.message
+
+
+def test_an_empty_batch_is_no_call():
+    """A function is not asked for nothing."""
+    measurer = SimulatedMeasurer("toy", SPACE, lambda _configs: pytest.fail("asked for nothing"))
+    measurer.submit(SPACE.all_valid()[:0], purpose=Purpose.SEARCH)
+    assert list(measurer.results()) == []
