@@ -110,6 +110,9 @@ def a_run(path, *, n=20, rounds=3, machine="EPYC <9654>, 4 cores", seed=0, ended
     return path
 
 
+FIRST_CHOICES = {"block": (32,), "order": (0,), "fast": (0,)}
+
+
 def a_function_run(path):
     """A run folder as `tune_function` leaves it, with text, numbers and switches as values."""
     knobs = {"block": [32, 64, 128], "order": ["ijk", "ikj"], "fast": [False, True]}
@@ -384,6 +387,9 @@ def test_a_function_is_reported_by_its_own_values(tmp_path):
     best = '{\n  "block": 128,\n  "order": "ikj",\n  "fast": true\n}'
     assert page.texts[best] == 1
     assert "executions per second" in page.text
+    failed = dataclasses.replace(measured(4, task="matmul"), config=FIRST_CHOICES)
+    Journal(run, Provenance()).append([failed])
+    assert page_of(run).texts['{"block": 32, "order": "ijk", "fast": false}'] == 1
 
 
 def test_old_runs_have_no_rounds(tmp_path):

@@ -212,11 +212,10 @@ def _failures(label: str, run: Run) -> list[Failure]:
     for subject in run.subjects:
         for m in subject.measurements:
             if not m.ok and m.outcome not in found:
-                config = {knob: list(choice) for knob, choice in m.config.items()}
                 found[m.outcome] = Failure(
                     outcome=str(m.outcome),
                     where=f"{subject.name}, {label}" if label else subject.name,
-                    config=json.dumps(config),
+                    config=json.dumps(subject.values(m.config)),
                     message=readable(m.message),
                 )
     return list(found.values())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class Subject:
         rounds: By number.
         default_seconds: As the table of the run has it; likewise the other times.
         best_config: Knob -> value, as JSON takes it.
+        values: Turns a config into values that JSON takes.
         ended: Whether the finalists are timed; None where there are none.
         run_seconds: What measuring took, finalists included; likewise `build_seconds`.
     """
@@ -52,6 +54,7 @@ class Subject:
     torch_seconds: float | None
     default_won: bool
     best_config: Mapping[str, Any]
+    values: Callable[[KnobValues], Mapping[str, Any]]
     ended: bool | None
     build_seconds: float
     run_seconds: float
@@ -182,7 +185,8 @@ def _layer(result: LayerResult, ended: Sequence[int], parts: _Parts) -> Subject:
         best_seconds=result.best_seconds,
         torch_seconds=result.torch_seconds,
         default_won=result.default_won,
-        best_config={name: list(choice) for name, choice in result.best_config.items()},
+        best_config=_choices(result.best_config),
+        values=_choices,
         ended=layer.index in ended,
         build_seconds=math.fsum(m.build_seconds for m in measured),
         run_seconds=math.fsum(m.run_seconds for m in measured),
@@ -195,6 +199,7 @@ def _function(manifest: Mapping[str, Any], parts: _Parts) -> Subject:
     timed = [m for m in measured if m.ok]
     best = min(timed, key=lambda m: m.seconds, default=None)
     default = next((m for m in timed if m.purpose is Purpose.DEFAULT), None)
+    values = partial(_plain, manifest)
     return Subject(
         key=manifest["measure"],
         name=manifest["measure"],
@@ -206,11 +211,16 @@ def _function(manifest: Mapping[str, Any], parts: _Parts) -> Subject:
         best_seconds=best.seconds if best else None,
         torch_seconds=None,
         default_won=best is not None and best is default,
-        best_config=_plain(manifest, best.config) if best else {},
+        best_config=values(best.config) if best else {},
+        values=values,
         ended=None,
         build_seconds=math.fsum(m.build_seconds for m in measured),
         run_seconds=math.fsum(m.run_seconds for m in measured),
     )
+
+
+def _choices(config: KnobValues) -> dict[str, list[int]]:
+    return {name: list(choice) for name, choice in config.items()}
 
 
 def _plain(manifest: Mapping[str, Any], config: KnobValues) -> dict[str, Plain]:
