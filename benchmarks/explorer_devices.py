@@ -1,0 +1,130 @@
+"""What stands for the hardware when explorers are compared: any function of configs."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from chameleon_ray.measure.recorded import RecordedSpace, load_recorded
+from chameleon_ray.measure.simulated import Seconds, simulated_seconds_of
+from chameleon_ray.measure.simulated_gpu import gpu_seconds, gpu_space
+from chameleon_ray.networks import network
+from chameleon_ray.plugins import load
+from chameleon_ray.space import Configs, DesignSpace
+from chameleon_ray.tasks import Target, Task
+from chameleon_ray.templates import design_space
+
+_WHOLE = 8_000_000  # a space of so many configs is timed whole to know its best
+_CHUNK = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What stands for the hardware.
+
+    Attributes:
+        name: As on the command line.
+        label: What it is; every table says so.
+        task: What is tuned.
+        space: Its space.
+        seconds: Configs `(n, knobs)` -> float64 `(n,)`, NaN for a failure.
+    """
+
+    name: str
+    label: str
+    task: Task
+    space: DesignSpace
+    seconds: Callable[[Configs], Seconds]
+
+
+def open_device(name: str) -> Device:
+    """The device that a name stands for."""
+    kind, _, rest = name.partition(":")
+    if kind in ("cpu", "cuda"):
+        net, _, layer = rest.partition(":")
+        task = network(net)[int(layer) - 1].task
+        if kind == "cuda":
+            gpu = gpu_space(task)
+            return Device(
+                name=name,
+                label="simulated GPU",
+                task=task,
+                space=gpu,
+                seconds=lambda configs: gpu_seconds(task, gpu, configs),
+            )
+        target = Target(lanes=16, cores=2)
+        cpu = design_space(task, target)
+        return Device(
+            name=name,
+            label="simulated CPU",
+            task=task,
+            space=cpu,
+            seconds=lambda configs: simulated_seconds_of(task, target, cpu, configs),
+        )
+    if rest:
+        found: Device = load(name, what="device")()
+        return found
+    return recorded_device(load_recorded(name))
+
+
+def recorded_device(recorded: RecordedSpace) -> Device:
+    """A recorded space as a function."""
+    space = recorded.space
+    codes = space.encode(recorded.configs)
+    order = np.argsort(codes)
+
+    def seconds(configs: Configs) -> Seconds:
+        found: Seconds = recorded.seconds[
+            order[np.searchsorted(codes[order], space.encode(configs))]
+        ]
+        return found
+
+    return Device(
+        name=recorded.name, label="recorded", task=recorded.task, space=space, seconds=seconds
+    )
+
+
+def best_known(device: Device) -> float:
+    """The shortest time known: of the whole space up to 8 million configs, else by descent."""
+    space = device.space
+    if space.size <= _WHOLE:
+        grids = (np.arange(at, min(at + _CHUNK, space.size)) for at in range(0, space.size, _CHUNK))
+        shape = tuple(space.sizes)
+        rows = (np.stack(np.unravel_index(g, shape), axis=1).astype(np.int32) for g in grids)
+        return min(_shortest(device, batch) for batch in rows)
+    rng = np.random.default_rng(0)
+    pool = np.concatenate([space.random(_CHUNK, rng) for _ in range(10)])
+    pool = pool[np.argsort(times(device, pool))[:32]]
+    return min(times(device, descend(device, start)[None, :])[0] for start in pool)
+
+
+def descend(device: Device, config: Configs) -> Configs:
+    """Where no two knobs can be set to anything faster together, `(knobs,)`."""
+    sizes, best = device.space.sizes, float(times(device, config[None, :])[0])
+    better = True
+    while better:
+        better = False
+        for one, other in itertools.combinations(range(len(sizes)), 2):
+            grid = np.indices((sizes[one], sizes[other])).reshape(2, -1)
+            around = np.repeat(config[None, :], grid.shape[1], axis=0)
+            around[:, one], around[:, other] = grid
+            seconds = times(device, around)
+            if seconds.min() < best:
+                better, best, config = True, float(seconds.min()), around[seconds.argmin()]
+    return config
+
+
+def times(device: Device, configs: Configs) -> Seconds:
+    """Seconds, infinite where forbidden or failed."""
+    seconds = np.full(len(configs), np.inf)
+    valid = device.space.valid(configs)
+    if valid.any():
+        seconds[valid] = np.nan_to_num(device.seconds(configs[valid]), nan=np.inf)
+    return seconds
+
+
+def _shortest(device: Device, configs: Configs) -> float:
+    return float(times(device, configs).min())
