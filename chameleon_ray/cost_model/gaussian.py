@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -73,6 +75,10 @@ class GaussianCostModel:
             ValueError: There are no points, or not one fitness for each.
         """
         check_points(configs, fitness)
+        with _blas().limit(limits=1, user_api="blas"):
+            self._fit(space, configs, fitness)
+
+    def _fit(self, space: DesignSpace, configs: Configs, fitness: Vector) -> None:
         if self._process is None:
             self._process = AnovaProcess(space)
         labels = log_labels(fitness, self._settings.clip)
@@ -83,10 +89,12 @@ class GaussianCostModel:
             self._fitted_to = len(labels)
         rng = np.random.default_rng([self._seed, len(labels)])
         tables = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
-        for table in tables:
-            table *= np.float32(spread)
-            table[:, 1:] += np.float32(1 - self._settings.temper) * (table[:, :1] - table[:, 1:])
-        whole = Tables(groups=self._process.groups, tables=tables, mean=mean)
+        shares = np.full(1 + self._settings.draws, self._settings.temper, dtype=np.float32)
+        whole = Tables(
+            groups=self._process.groups,
+            tables=tuple(np.float32(spread) * (t[:, :1] + shares * (t - t[:, :1])) for t in tables),
+            mean=mean,
+        )
         self._score = GaussianScore(
             mean=whole.only(0), drawn=whole.but(0), space=space.with_knob_features()
         )
@@ -98,6 +106,14 @@ class GaussianCostModel:
             RuntimeError: Nothing has been fitted yet.
         """
         return known(self._score)
+
+
+@cache
+def _blas() -> Any:
+    """What limits BLAS to one thread: more are slower here, and other cores time kernels."""
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()
 
 
 def _share(logs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
