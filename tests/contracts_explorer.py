@@ -7,7 +7,12 @@ import numpy as np
 import pytest
 
 from chameleon_ray.explorers import Candidates, make_explorer
-from chameleon_ray.settings import AnnealingSettings, PpoSettings, RandomSettings
+from chameleon_ray.settings import (
+    AnnealingSettings,
+    GeneticSettings,
+    PpoSettings,
+    RandomSettings,
+)
 from chameleon_ray.space import Constraint, DesignSpace, Knob, options, split
 
 SMALL_PPO = PpoSettings(episodes=8, steps=40, waves=2, minibatch=64)
@@ -28,6 +33,7 @@ EXPLORERS = [
         marks=pytest.mark.ray,
     ),
     pytest.param(AnnealingSettings(chains=8, steps=40), id="annealing"),
+    pytest.param(GeneticSettings(population=50, generations=4), id="genetic"),
     pytest.param(RandomSettings(draws=50), id="random"),
 ]
 

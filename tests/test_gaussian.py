@@ -1,0 +1,114 @@
+"""The Gaussian process: its kernels, its posterior and the functions drawn from it."""
+
+import numpy as np
+import pytest
+
+from chameleon_ray.cost_model.anova import AnovaProcess, Tables
+from chameleon_ray.cost_model.gaussian import GaussianCostModel
+from chameleon_ray.cost_model.kernels import choice_kernel
+from chameleon_ray.settings import GaussianSettings
+from chameleon_ray.space import DesignSpace, Knob, options, split
+
+SPACE = DesignSpace(
+    "g",
+    [
+        options("block", (16, 24, 32, 48, 64)),
+        options("tile", (1, 2, 4, 8)),
+        options("fixed", (7,)),
+        Knob(name="layout", choices=((0,), (1,), (2,)), ordered=False),
+    ],
+)
+
+
+@pytest.mark.parametrize(
+    "knob",
+    [*SPACE.knobs[:2], SPACE.knobs[3], split("s", 24, 3)],
+    ids=lambda knob: knob.name,
+)
+def test_a_kernel_is_centred_scaled_and_positive(knob):
+    """Rows sum to zero, the mean variance is 1, and no direction has a negative one."""
+    kernel = choice_kernel(knob)
+    assert kernel.sum(axis=0) == pytest.approx(0, abs=1e-9)
+    assert np.diag(kernel).mean() == pytest.approx(1)
+    assert np.linalg.eigvalsh(kernel).min() > -1e-9
+
+
+def test_near_choices_are_more_alike_and_so_are_equally_round_ones():
+    """2 is more like 1 than 8 is, and the round 32 is more like 64 than 48 is."""
+    tiles, blocks = choice_kernel(SPACE.knobs[1]), choice_kernel(SPACE.knobs[0])
+    assert tiles[0, 1] > tiles[0, 3]
+    assert blocks[4, 2] > blocks[4, 1]
+
+
+def test_choices_without_order_are_all_equally_unlike():
+    """Every two have the same covariance."""
+    kernel = choice_kernel(SPACE.knobs[3])
+    assert kernel[0, 1] == pytest.approx(kernel[0, 2]) == pytest.approx(kernel[1, 2])
+
+
+def test_a_knob_of_one_choice_has_no_effect():
+    """Its kernel is zero, and no term of the process asks about it."""
+    assert not choice_kernel(SPACE.knobs[2]).any()
+    assert all(2 not in group for group in AnovaProcess(SPACE).groups)
+
+
+def test_tables_add_up_what_knobs_and_pairs_decide():
+    """By hand: one table over the tile, one over block and tile, and a mean."""
+    one = np.arange(4, dtype=np.float32)[:, None]
+    two = (10 * np.arange(20, dtype=np.float32))[:, None]
+    tables = Tables(groups=((1,), (0, 1)), tables=(one, two), mean=0.5)
+    row = np.array([[2, 3, 0, 0]], dtype=np.int32)
+    assert tables(SPACE, row).tolist() == [[3 + 10 * (2 * 4 + 3) + 0.5]]
+
+
+def additive(configs):
+    """A fitness that is a product of what each knob does."""
+    return np.exp(-0.5 * (configs[:, 0] - 3) ** 2 - 0.3 * configs[:, 1] + 0.4 * configs[:, 3])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_it_learns_a_sum_of_effects_from_a_third_of_the_space(seed):
+    """With 20 of 60 configs it ranks the other 40 almost as they are."""
+    rng = np.random.default_rng(seed)
+    everything = rng.permutation(SPACE.all_valid())
+    model = GaussianCostModel(GaussianSettings(clip=1), seed=0)
+    model.fit(SPACE, everything[:20], additive(everything[:20]).astype(np.float32))
+    predicted, true = model.score()(everything[20:]), additive(everything[20:])
+    assert np.corrcoef(np.log(predicted), np.log(true))[0, 1] > 0.9
+
+
+def test_drawn_functions_agree_where_it_was_measured_and_differ_elsewhere():
+    """Their spread at measured configs is a fraction of that at others."""
+    everything = SPACE.all_valid()
+    rng = np.random.default_rng(1)
+    order = rng.permutation(len(everything))
+    known, unknown = everything[order[:20]], everything[order[20:]]
+    fitness = (additive(known) * (1 + rng.random(20))).astype(np.float32)
+    model = GaussianCostModel(GaussianSettings(clip=1, temper=1, draws=64), seed=0)
+    model.fit(SPACE, known, fitness)
+    _, at_known = model.score().predict(known)
+    _, at_unknown = model.score().predict(unknown)
+    assert np.log(at_known).std(axis=0).mean() < 0.7 * np.log(at_unknown).std(axis=0).mean()
+
+
+def test_temper_draws_the_functions_to_the_mean():
+    """At 0 every drawn function is the mean; at a half they depart half as far."""
+    known = SPACE.random(20, np.random.default_rng(2))
+    fitness, departures = additive(known).astype(np.float32), {}
+    for temper in (0.0, 0.5, 1.0):
+        model = GaussianCostModel(GaussianSettings(temper=temper), seed=0)
+        model.fit(SPACE, known, fitness)
+        mean, members = model.score().predict(SPACE.all_valid())
+        departures[temper] = np.abs(np.log(members) - np.log(mean)).mean()
+    assert departures[0.0] == pytest.approx(0, abs=1e-6)
+    assert departures[0.5] == pytest.approx(departures[1.0] / 2, rel=1e-3)
+
+
+def test_a_member_is_one_of_the_drawn_functions():
+    """It scores as one row of what `predict` gives."""
+    known = SPACE.random(20, np.random.default_rng(3))
+    model = GaussianCostModel(GaussianSettings(), seed=0)
+    model.fit(SPACE, known, additive(known).astype(np.float32))
+    score = model.score()
+    member = score.member(np.random.default_rng(0))(known)
+    assert any(np.allclose(member, row) for row in score.predict(known)[1])
