@@ -74,7 +74,7 @@ def test_it_learns_a_sum_of_effects_from_a_third_of_the_space(seed):
     model = GaussianCostModel(GaussianSettings(clip=1), seed=0)
     model.fit(SPACE, everything[:20], additive(everything[:20]).astype(np.float32))
     predicted, true = model.score()(everything[20:]), additive(everything[20:])
-    assert np.corrcoef(np.log(predicted), np.log(true))[0, 1] > 0.8
+    assert np.corrcoef(np.log(predicted), np.log(true))[0, 1] > 0.7
 
 
 def test_drawn_functions_agree_where_it_was_measured_and_differ_elsewhere():
