@@ -19,8 +19,9 @@ from chameleon_ray.settings import (
 from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 
 MEMBERS_ONLY = ("ppo_mean", "annealing_members", "annealing_near", "genetic_members", "descent")
-ALWAYS = ("ppo", "ppo_lr0", "ppo_keen", "annealing", "annealing_cold", "genetic", "random")
-EXPLORERS = (*ALWAYS, "enumerate", *MEMBERS_ONLY)
+ALWAYS = ("ppo", "ppo_lr0", "ppo_keen", "annealing", "annealing_cold")
+OTHERS = ("genetic", "genetic_fresh", "random", "nearby", "enumerate")
+EXPLORERS = (*ALWAYS, *OTHERS, *MEMBERS_ONLY)
 ENUMERABLE = 1_000_000
 
 Settings = PpoSettings | AnnealingSettings | GeneticSettings | RandomSettings
@@ -134,6 +135,50 @@ class Descent:
         """Nothing is held."""
 
 
+class Nearby:
+    """Half of the draws anywhere, half around the best measured configs: a few knobs drawn anew."""
+
+    def __init__(self, scored: int) -> None:
+        self.scored = scored
+
+    def explore(
+        self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
+    ) -> Candidates:
+        """One round; the better a measured config, the more is drawn around it."""
+        anywhere = space.random(self.scored // 2, rng)
+        if not len(starts):
+            return Candidates.scored(space, anywhere, score)
+        near = [starts]
+        chances = 1 / np.arange(1, len(starts) + 1)
+        while sum(map(len, near)) < self.scored // 2:
+            bases = starts[rng.choice(len(starts), size=self.scored, p=chances / chances.sum())]
+            few = rng.integers(1, 4, size=(self.scored, 1)) / len(space.sizes)
+            drawn = rng.integers(0, space.sizes, size=bases.shape).astype(np.int32)
+            mutants = np.where(rng.random(bases.shape) < few, drawn, bases)
+            near.append(space.distinct(mutants[space.valid(mutants)]))
+        around = np.concatenate(near)[: self.scored // 2]
+        return Candidates.scored(space, np.concatenate([anywhere, around]), score)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+class Fresh:
+    """An explorer made anew each round: its walkers start where the best measured configs are."""
+
+    def __init__(self, make: Callable[[], Explorer]) -> None:
+        self.make = make
+
+    def explore(
+        self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
+    ) -> Candidates:
+        """One round."""
+        return self.make().explore(space, score, starts, rng)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
 def _one_knob(space: DesignSpace, config: Configs) -> Configs:
     """The valid configs with one knob set to another choice, `(n, knobs)`."""
     rows = []
@@ -152,6 +197,7 @@ def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
     paid for entropy. `mean` hides the members of an ensemble, `members` shows one of them to
     each eighth of the walkers (PPO does so by itself). `cold` starts at a twentieth of AutoTVM's
     temperature; `near` is as cold, and a quarter of its chains start at the best measured configs.
+    `fresh` begins each round at the best measured configs instead of going on.
     """
     steps = scored // _WALKERS
     ppo = PpoSettings(episodes=_WALKERS, steps=steps, waves=_PARTS, early_stop=None)
@@ -182,6 +228,8 @@ def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
         "genetic_members": lambda: ByMember(parts(small)),
         "random": lambda: Averaged(whole(draws)),
         "enumerate": lambda: EnumeratingExplorer(space.all_valid(limit=ENUMERABLE)),
+        "genetic_fresh": lambda: Averaged(Fresh(lambda: whole(bred))),
+        "nearby": lambda: Nearby(scored),
         "descent": lambda: Descent(scored),
     }
     return makers[name]()
