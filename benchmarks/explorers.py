@@ -5,8 +5,8 @@
     python benchmarks/explorers.py frozen --out runs/x      (no space: tables of what is there)
 
 All explorers get the same cost model, features, restrictions, starts and number of scored configs,
-paired by seed. `frozen`: cost models fitted once on random measurements, one round. `loop`: the
-search itself, round after round. What is in `--out` is not computed again; one JSON object a line.
+paired by seed. `frozen`: cost models fitted once on random measurements, one round. `learn`:
+six rounds on one of them. `loop`: the search itself. What is in `--out` is not computed again; one JSON object a line.
 
 A space is `cpu:NETWORK:LAYER` (the CPU template on the simulated device), `cuda:NETWORK:LAYER` (the
 paper's CUDA space on the simulated GPU), a recorded space (a file, or a shipped one's name), or
@@ -67,7 +67,8 @@ POLICIES = {
         cost_model=CostModelSettings(),
     ),
 }
-FROZEN = ("predicted", "real_1", "real_8", "real_64", "real_mean", "thompson_8")
+LEARNT = ("walked_1", "walked_2", "walked_6", "top_1", "top_2", "top_6")
+SHOWN = (*LEARNT, "predicted", "real_1", "real_8", "real_64", "real_mean", "thompson_8")
 KEYS = ("kind", "space", "model", "n", "explorer", "seed", "scored_at_most")
 PLACE = ("kind", "space", "label", "model", "n", "scored_at_most")
 
@@ -93,16 +94,40 @@ def frozen(device: Device, best: float, options: argparse.Namespace, seed: int) 
         keys = missing("frozen", device, model, n, options=options, seed=seed)
         if not keys:
             continue
-        history = History(device.task, device.space)
-        measured = device.space.random(n, np.random.default_rng([seed, n]))
-        measurer = SimulatedMeasurer(device.task.key, device.space, device.seconds)
-        measurer.submit(measured, purpose=Purpose.SEARCH)
-        history.add(measured, [m for _, m in measurer.results()])
-        cost_model = make_cost_model(POLICIES[model].cost_model, seed=seed)
-        cost_model.fit(device.space, history.configs, history.fitness)
+        history, score = fitted(device, model, n, seed)
         for key in keys:
-            found = propose(device, best, cost_model.score(), history, key)
+            found = propose(device, best, score, history, key)
             yield {**key, "label": device.label, **found}
+
+
+def learn(device: Device, _best: float, options: argparse.Namespace, seed: int) -> Iterator[Row]:
+    """Six rounds of each explorer on the mean of one cost model: does it come to score better?"""
+    for n, model in itertools.product(options.points, options.models):
+        history, score = fitted(device, model, n, seed)
+        for key in missing("learn", device, model, n, options=options, seed=seed):
+            rng = np.random.default_rng([seed, 1])
+            explorer = build(key["explorer"], device.space, scored=options.scored, seed=seed)
+            row: Row = {**key, "label": device.label}
+            begin = time.perf_counter()
+            for round_ in range(1, 7):
+                plain = Counted(score, [0])
+                found = explorer.explore(device.space, plain, history.best(32), rng)
+                row[f"walked_{round_}"] = float(score(found.configs).mean())
+                row[f"top_{round_}"] = float(found.scores[:64].mean())
+            explorer.close()
+            yield row | {"seconds": round(time.perf_counter() - begin, 3)}
+
+
+def fitted(device: Device, model: str, n: int, seed: int) -> tuple[History, Score]:
+    """Random measurements and a cost model fitted to them."""
+    history = History(device.task, device.space)
+    measured = device.space.random(n, np.random.default_rng([seed, n]))
+    measurer = SimulatedMeasurer(device.task.key, device.space, device.seconds)
+    measurer.submit(measured, purpose=Purpose.SEARCH)
+    history.add(measured, [m for _, m in measurer.results()])
+    cost_model = make_cost_model(POLICIES[model].cost_model, seed=seed)
+    cost_model.fit(device.space, history.configs, history.fitness)
+    return history, cost_model.score()
 
 
 def propose(device: Device, best: float, score: Score, history: History, key: Row) -> Row:
@@ -207,8 +232,8 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     for row in rows:
         groups.setdefault(tuple(row[k] for k in PLACE), []).append(row)
     for place, group in groups.items():
-        columns = [k for k in group[0] if k in FROZEN or k.startswith("score_")]
-        judged = columns[-1] if "score_16" in columns else "real_64"
+        columns = [k for k in group[0] if k in SHOWN or k.startswith("score_")]
+        judged = "real_64" if "real_64" in columns else columns[-1]
         of = {e: {r["seed"]: r for r in group if r["explorer"] == e} for e in EXPLORERS}
         names = [e for e in EXPLORERS if of[e]]
         for name in names:
@@ -227,12 +252,55 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
+def pooled(rows: Sequence[Row]) -> list[Row]:
+    """Each explorer's scores minus those of the first, over all spaces and seeds that both have.
+
+    Spaces weigh by their seeds, so this tells about these spaces and no others.
+    """
+    rng, found = np.random.default_rng(0), []
+    for model, n in dict.fromkeys((row["model"], row["n"]) for row in rows):
+        of: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in EXPLORERS}
+        for row in rows:
+            if (row["model"], row["n"]) == (model, n) and row["explorer"] in of:
+                pair = (row["space"], row["seed"], row["scored_at_most"])
+                of[row["explorer"]][pair] = row
+        first = of[EXPLORERS[0]]
+        for name in EXPLORERS[1:]:
+            both = [pair for pair in of[name] if pair in first]
+            if not both:
+                continue
+            entry: Row = {"model": model, "n": n, "explorer": name, "pairs": len(both)}
+            entry["spaces"] = len({space for space, *_ in both})
+            for column in ("score_32", "score_64", "score_128"):
+                shared = [p for p in both if column in of[name][p] and column in first[p]]
+                gains = np.array([of[name][p][column] - first[p][column] for p in shared])
+                estimate = over_seeds(gains, rng)
+                entry[column] = [estimate.mean, estimate.low, estimate.high, signed_rank(gains)]
+            found.append(entry)
+    return found
+
+
+def print_pooled(entries: Sequence[Row], screen: Console) -> None:
+    """The differences as Markdown."""
+    columns = ("score_32", "score_64", "score_128")
+    screen.print(f"\nloop, all spaces: difference to {EXPLORERS[0]} (p of the signed-rank test)\n")
+    screen.print("| model | explorer | spaces | pairs | " + " | ".join(columns) + " |")
+    screen.print("|---|---|---|---|" + "---|" * len(columns))
+    for e in entries:
+        cells = [f"{_interval(e[k][:3])} p={e[k][3] or 0:.3f}" for k in columns]
+        screen.print(
+            f"| {e['model']} | {e['explorer']} | {e['spaces']} | {e['pairs']} | "
+            + " | ".join(cells)
+            + " |"
+        )
+
+
 def print_tables(entries: Sequence[Row], screen: Console) -> None:
     """The summary as Markdown; d and p: difference to the first row, signed-rank test."""
     for _, group in itertools.groupby(entries, key=lambda e: tuple(e[k] for k in PLACE)):
         several = list(group)
         one = several[0]
-        columns = [k for k in one if k in FROZEN or k.startswith("score_")]
+        columns = [k for k in one if k in SHOWN or k.startswith("score_")]
         screen.print(
             f"\n{one['kind']}, {one['space']} ({one['label']}), {one['model']}, n={one['n']}, "
             f"at most {one['scored_at_most']} scored\n"
@@ -250,13 +318,13 @@ def print_tables(entries: Sequence[Row], screen: Console) -> None:
 
 def _interval(estimate: Sequence[float | None]) -> str:
     mean, low, high = estimate
-    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} ({low:.3f}-{high:.3f})"
+    return f"{mean:.3f}" if low is None or high is None else f"{mean:.3f} ({low:.3f} to {high:.3f})"
 
 
 def main() -> None:
     """Compute what is missing, and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("kind", choices=("frozen", "loop"))
+    parser.add_argument("kind", choices=("frozen", "learn", "loop"))
     parser.add_argument("spaces", nargs="*")
     parser.add_argument("--seeds", default="0-19")
     parser.add_argument("--explorers", nargs="*", choices=EXPLORERS, default=EXPLORERS)
@@ -265,7 +333,7 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=128)
     parser.add_argument("--scored", type=int, default=25_600, help="configs a round")
     parser.add_argument("--out", type=Path, default=Path("runs/explorers"))
-    parser.add_argument("--json", action="store_true", help="the summary as one JSON array")
+    parser.add_argument("--json", action="store_true", help="the tables as one JSON object")
     options = parser.parse_args()
     options.store = Store(options.out / "explorers.jsonl")
     devices = [open_device(name) for name in options.spaces]
@@ -274,15 +342,19 @@ def main() -> None:
         if device.name not in known:
             known[device.name] = best_known(device)
             options.store.add({"kind": "best", "space": device.name, "seconds": known[device.name]})
-    make = frozen if options.kind == "frozen" else loop
+    make = {"frozen": frozen, "learn": learn, "loop": loop}[options.kind]
     for seed, device in itertools.product(parse_seeds(options.seeds), devices):
         for row in make(device, known[device.name], options, seed):
             options.store.add(row)
-    found = summary([row for row in options.store.rows if row["kind"] == options.kind])
+    rows = [row for row in options.store.rows if row["kind"] == options.kind]
+    found, over_all = summary(rows), pooled(rows) if options.kind == "loop" else []
     if options.json:
-        print(json.dumps(found))
+        print(json.dumps({"tables": found, "all_spaces": over_all}))
         return
-    print_tables(found, Console(soft_wrap=True, highlight=False))
+    screen = Console(soft_wrap=True, highlight=False)
+    print_tables(found, screen)
+    if over_all:
+        print_pooled(over_all, screen)
 
 
 if __name__ == "__main__":
