@@ -5,8 +5,9 @@
     python benchmarks/explorers.py frozen --out runs/x      (no space: tables of what is there)
 
 All explorers get the same cost model, features, restrictions, starts and number of scored configs,
-paired by seed. `frozen`: cost models fitted once on random measurements, one round. `learn`:
-six rounds on one of them. `loop`: the search itself. What is in `--out` is not computed again; one JSON object a line.
+paired by seed. `frozen`: cost models fitted once on random measurements, one round. `learn`: six
+rounds on one of them. `loop`: the search itself. What is in `--out` is not computed again; it
+holds one JSON object a line.
 
 A space is `cpu:NETWORK:LAYER` (the CPU template on the simulated device), `cuda:NETWORK:LAYER` (the
 paper's CUDA space on the simulated GPU), a recorded space (a file, or a shipped one's name), or
