@@ -253,21 +253,23 @@ def summary(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def pooled(rows: Sequence[Row]) -> list[Row]:
-    """Each explorer's scores minus those of the first, over all spaces and seeds that both have.
+def pooled(rows: Sequence[Row], against: str) -> list[Row]:
+    """Each explorer's scores minus those of one, over all spaces and seeds that both have.
 
-    Spaces weigh by their seeds, so this tells about these spaces and no others.
+    Recorded spaces are the control and stay out. Spaces weigh by their seeds, so this tells about
+    these spaces and no others.
     """
     rng, found = np.random.default_rng(0), []
     for model, n in dict.fromkeys((row["model"], row["n"]) for row in rows):
         of: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in EXPLORERS}
         for row in rows:
-            if (row["model"], row["n"]) == (model, n) and row["explorer"] in of:
+            same = (row["model"], row["n"]) == (model, n) and row["label"] != "recorded"
+            if same and row["explorer"] in of:
                 pair = (row["space"], row["seed"], row["scored_at_most"])
                 of[row["explorer"]][pair] = row
-        first = of[EXPLORERS[0]]
-        for name in EXPLORERS[1:]:
-            both = [pair for pair in of[name] if pair in first]
+        first = of[against]
+        for name in EXPLORERS:
+            both = [pair for pair in of[name] if pair in first and name != against]
             if not both:
                 continue
             entry: Row = {"model": model, "n": n, "explorer": name, "pairs": len(both)}
@@ -281,10 +283,10 @@ def pooled(rows: Sequence[Row]) -> list[Row]:
     return found
 
 
-def print_pooled(entries: Sequence[Row], screen: Console) -> None:
+def print_pooled(entries: Sequence[Row], against: str, screen: Console) -> None:
     """The differences as Markdown."""
     columns = ("score_32", "score_64", "score_128")
-    screen.print(f"\nloop, all spaces: difference to {EXPLORERS[0]} (p of the signed-rank test)\n")
+    screen.print(f"\nloop, simulated spaces: difference to {against} (p: signed-rank test)\n")
     screen.print("| model | explorer | spaces | pairs | " + " | ".join(columns) + " |")
     screen.print("|---|---|---|---|" + "---|" * len(columns))
     for e in entries:
@@ -333,6 +335,7 @@ def main() -> None:
     parser.add_argument("--points", nargs="*", type=int, default=(32, 64, 128, 256))
     parser.add_argument("--trials", type=int, default=128)
     parser.add_argument("--scored", type=int, default=25_600, help="configs a round")
+    parser.add_argument("--against", choices=EXPLORERS, default="ppo", help="for the last table")
     parser.add_argument("--out", type=Path, default=Path("runs/explorers"))
     parser.add_argument("--json", action="store_true", help="the tables as one JSON object")
     options = parser.parse_args()
@@ -348,14 +351,14 @@ def main() -> None:
         for row in make(device, known[device.name], options, seed):
             options.store.add(row)
     rows = [row for row in options.store.rows if row["kind"] == options.kind]
-    found, over_all = summary(rows), pooled(rows) if options.kind == "loop" else []
+    found, over_all = summary(rows), pooled(rows, options.against) if options.kind == "loop" else []
     if options.json:
-        print(json.dumps({"tables": found, "all_spaces": over_all}))
+        print(json.dumps({"tables": found, "simulated_spaces": over_all}))
         return
     screen = Console(soft_wrap=True, highlight=False)
     print_tables(found, screen)
     if over_all:
-        print_pooled(over_all, screen)
+        print_pooled(over_all, options.against, screen)
 
 
 if __name__ == "__main__":
