@@ -69,6 +69,24 @@ class Peak:
         return np.exp(-4 * distance).astype(np.float32)
 
 
+@dataclass(frozen=True)
+class Pair:
+    """A score of two members; picklable."""
+
+    one: Peak
+    two: Peak
+
+    def __call__(self, configs):
+        return self.predict(configs)[0]
+
+    def predict(self, configs):
+        members = np.stack([self.one(configs), self.two(configs)])
+        return members.mean(axis=0), members
+
+    def member(self, rng):
+        return self.one if rng.random() < 0.5 else self.two
+
+
 def peak(walked, at=0.7):
     """The score of a space."""
     return Peak(tuple(int(size) for size in walked.sizes), at)
@@ -109,6 +127,17 @@ class TestExplorer:
             assert found.scores.dtype == np.float32
             assert (np.diff(found.scores) <= 0).all()
             np.testing.assert_allclose(found.scores, peak(walked)(found.configs), rtol=1e-6)
+
+    def test_the_members_of_an_ensemble_are_asked_about_every_candidate(self, explorer):
+        """Samplers that need members get them, in the candidates' order; a plain score has none."""
+        walked = space()
+        pair = Pair(peak(walked, 0.6), peak(walked, 0.8))
+        starts, rng = walked.random(3, np.random.default_rng(1)), np.random.default_rng(0)
+        found = explorer.explore(walked, pair, starts, rng)
+        assert found.members.shape == (2, len(found.configs))
+        np.testing.assert_allclose(found.members[1], pair.two(found.configs), rtol=1e-6)
+        assert (np.diff(found.scores) <= 0).all()
+        assert self.explore(explorer)[0].members is None
 
     def test_same_seed_same_candidates(self, explorer, settings):
         """A run that is replayed walks the same path, over several rounds, bit for bit."""

@@ -61,6 +61,15 @@ class Candidates:
         return cls(configs=configs[order], scores=scores[order], evaluated=len(configs))
 
     @classmethod
+    def walked(
+        cls, space: DesignSpace, configs: Configs, scores: Vector, score: Score
+    ) -> Candidates:
+        """Candidates from walked configs and their scores; scored anew if `score` has members."""
+        if isinstance(score, Ensemble):
+            return cls.scored(space, configs, score)
+        return cls.ranked(space, configs, scores)
+
+    @classmethod
     def scored(cls, space: DesignSpace, configs: Configs, score: Score) -> Candidates:
         """Candidates from configs that have no score yet; with the members of an ensemble."""
         configs = space.distinct(configs)

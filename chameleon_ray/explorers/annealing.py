@@ -70,7 +70,9 @@ class AnnealingExplorer:
             temperature -= cooling
             step += 1
         self._chains = chains if settings.persistent else None
-        return Candidates.ranked(space, np.concatenate(walked), np.concatenate(walked_scores))
+        return Candidates.walked(
+            space, np.concatenate(walked), np.concatenate(walked_scores), score
+        )
 
     def close(self) -> None:
         """Nothing is held outside this object."""

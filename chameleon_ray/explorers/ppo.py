@@ -202,9 +202,8 @@ class PpoExplorer:
         self.report = _report(waves, algorithm.learned)
         shares = [share for wave in waves for share in wave]
         configs = np.concatenate([share.configs for share in shares])
-        if isinstance(score, Ensemble):
-            return Candidates.scored(space, configs, score)
-        return Candidates.ranked(space, configs, np.concatenate([s.scores for s in shares]))
+        scores = np.concatenate([share.scores for share in shares])
+        return Candidates.walked(space, configs, scores, score)
 
     def close(self) -> None:
         """Free the agent and the worker processes."""

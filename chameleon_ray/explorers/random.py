@@ -31,7 +31,7 @@ class RandomExplorer:
             rng: The only source of randomness.
         """
         configs = space.random(self._settings.draws, rng, avoid=starts)
-        return Candidates.ranked(space, configs, score(configs))
+        return Candidates.scored(space, configs, score)
 
     def close(self) -> None:
         """Nothing is held."""
