@@ -75,7 +75,7 @@ class Coordinator:
         records = self._journal.records()
         self._broker.learn(r.measurement for r in records if _same_origin(r.provenance, provenance))
         self._serving = [asyncio.create_task(self._broker.serve(b)) for b in self._benches]
-        return self._journal.damaged
+        return [*self._journal.damaged, *self._rounds.read()]
 
     async def check_in(self) -> None:
         """A trial's process is ready."""

@@ -114,6 +114,15 @@ class RoundJournal:
         self._store = PartStore(folder, _KIND)
         self._known: dict[tuple[str, int], int] | None = None
 
+    def read(self) -> list[str]:
+        """Learn which rounds are there; the names of damaged parts, which are set aside.
+
+        Raises:
+            RunFolderError: A newer version wrote what is there, or it cannot be read.
+        """
+        self._known = {_key(r): len(r.chosen) for _, r in self._store.items()}
+        return self._store.damaged
+
     def append(self, round_: Round) -> None:
         """Write a round, if it is new; when this returns, it is on disk.
 
@@ -121,7 +130,8 @@ class RoundJournal:
             RunFolderError: It could not be written, or a newer version wrote what is there.
         """
         if self._known is None:
-            self._known = {_key(r): len(r.chosen) for _, r in self._store.items()}
+            self.read()
+        assert self._known is not None  # noqa: S101 - `read` has just set it
         if len(round_.chosen) <= self._known.get(_key(round_), -1):
             return
         self._store.append(lambda first: [(first, round_)])

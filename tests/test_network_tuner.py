@@ -173,14 +173,15 @@ def test_finalists_that_cannot_be_compared_leave_the_searchs_times(tmp_path, pol
     assert "search's times" in layer.message
 
 
-def test_a_damaged_journal_file_is_told_and_measured_again(tmp_path, policy):
-    """What is whole is kept; the damaged file is set aside and named."""
+def test_damaged_journal_files_are_told_and_measured_again(tmp_path, policy):
+    """What is whole is kept; damaged files of both journals are set aside and named."""
     arguments = {"env": "simulated", "policy": policy, "layers": [2], "trials": 20}
     tune("resnet18", **arguments, run=tmp_path / "run")
-    part = max((tmp_path / "run").glob("*.parquet"))
-    part.write_bytes(part.read_bytes()[:100])
+    parts = [max((tmp_path / "run").glob(f"{kind}-*.parquet")) for kind in ("records", "rounds")]
+    for part in parts:
+        part.write_bytes(part.read_bytes()[:100])
     result = tune("resnet18", **arguments, run=tmp_path / "run")
-    assert [name for name in result.damaged if part.name in name]
+    assert {f"{part.name}.damaged" for part in parts} <= set(result.damaged)
     assert result.layers[0].measurements == 20
     assert len([key for key in jobs(tmp_path / "run") if key[1] is Purpose.SEARCH]) == 19
 
