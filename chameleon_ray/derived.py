@@ -38,7 +38,7 @@ class Products:
             for one, other in itertools.combinations(self.factors, 2)
         }
         for name in self.rounded:
-            columns[f"twos({name})"] = _twos(values[name][:, 0])
+            columns[f"twos({name})"] = twos(values[name][:, 0])
         return columns
 
 
@@ -52,8 +52,8 @@ def products_of(knobs: Sequence[Knob]) -> Products:
     )
 
 
-def _twos(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """How often two divides each number; 0 for 0."""
+def twos(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """How often two divides each number, float64 `(n,)`; 0 for 0."""
     count = np.zeros(len(numbers))
     for power in range(1, _DEEPEST + 1):
         count += (numbers > 0) & (numbers % (1 << power) == 0)

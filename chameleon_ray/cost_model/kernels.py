@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_ray.derived import twos
 from chameleon_ray.space import Knob
 
 Matrix = npt.NDArray[np.float64]
 
 _SCALE = 0.3  # of a knob's range: over so much, alikeness falls to 1/e
-_DEEPEST = 8  # 2**8 and what it divides are equally round
 
 
 def choice_kernel(knob: Knob) -> Matrix:
@@ -32,8 +32,8 @@ def choice_kernel(knob: Knob) -> Matrix:
         ranks = np.arange(n, dtype=np.float64)[:, None]
         alike = 0.5 * alike + 0.25 * (_near(logs) + _near(ranks))
         if numbers.shape[1] == 1 and _uneven(numbers[:, 0]):
-            twos = _twos(numbers[:, 0].astype(np.int64))
-            alike = 0.6 * alike + 0.4 * np.exp(-np.abs(twos[:, None] - twos))
+            rounds = twos(numbers[:, 0].astype(np.int64))
+            alike = 0.6 * alike + 0.4 * np.exp(-np.abs(rounds[:, None] - rounds))
     centring = np.eye(n) - 1 / n
     centred = centring @ alike @ centring
     variance = float(np.diag(centred).mean())
@@ -50,11 +50,3 @@ def _near(points: Matrix) -> Matrix:
 def _uneven(numbers: Matrix) -> bool:
     whole = numbers.astype(np.int64)
     return len(numbers) > 2 and bool((whole & (whole - 1)).any())
-
-
-def _twos(numbers: npt.NDArray[np.int64]) -> Matrix:
-    """How often two divides each number; 0 for 0."""
-    count = np.zeros(len(numbers))
-    for power in range(1, _DEEPEST + 1):
-        count += (numbers > 0) & (numbers % (1 << power) == 0)
-    return count
