@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from chameleon_ray.cost_model import make_cost_model
-from chameleon_ray.explorers import explorer_of
+from chameleon_ray.explorers import Explorer, explorer_of
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
 from chameleon_ray.rounds import Round
@@ -17,6 +17,30 @@ from chameleon_ray.space import Configs, DesignSpace
 from chameleon_ray.starts import first_batch
 from chameleon_ray.task_tuner import Budget, History, tune_task
 from chameleon_ray.tasks import Task
+
+
+class Search(Iterator[History]):
+    """A search under way: everything measured so far, after each batch.
+
+    Args:
+        rounds: The loop.
+        explorer: Its explorer; `close` frees it.
+    """
+
+    def __init__(self, rounds: Iterator[History], explorer: Explorer) -> None:
+        self._rounds, self._explorer = rounds, explorer
+
+    def __next__(self) -> History:
+        """The next batch, measured; at the end, and on an error, the explorer is freed."""
+        try:
+            return next(self._rounds)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Free what the explorer holds; once or more often."""
+        self._explorer.close()
 
 
 def search(
@@ -32,8 +56,8 @@ def search(
     default: Configs | None = None,
     hopeless: int = 0,
     observe: Callable[[Round], None] = lambda _round: None,
-) -> Generator[History, None, None]:
-    """Search a space as a policy says; closing it frees what the explorer holds.
+) -> Search:
+    """Search a space as a policy says. The explorer is made here; closing the search frees it.
 
     Args:
         task: What is tuned.
@@ -49,31 +73,29 @@ def search(
             batch.
         observe: Told of each round, once its batch is measured.
 
-    Yields:
-        Everything measured so far, after each batch.
+    Returns:
+        The search; nothing has been measured yet.
 
     Raises:
-        NothingValidError: Nothing that was measured is valid, and that is hopeless.
+        NothingValidError: While it is iterated: nothing measured is valid, and that is hopeless.
     """
     if policy.features == "knobs":
         space = space.with_knob_features()
     first = first_batch(space, policy, rng, default=default)
     explorer = explorer_of(policy, space=space, seed=seed)
-    try:
-        yield from tune_task(
-            task,
-            space,
-            first=first,
-            has_default=default is not None,
-            explorer=explorer,
-            sampler=make_sampler(policy),
-            measurer=measurer,
-            cost_model=make_cost_model(policy.cost_model, seed=seed),
-            budget=budget,
-            rng=rng,
-            phases=phases,
-            hopeless=max(hopeless, len(first)),
-            observe=observe,
-        )
-    finally:
-        explorer.close()
+    rounds = tune_task(
+        task,
+        space,
+        first=first,
+        has_default=default is not None,
+        explorer=explorer,
+        sampler=make_sampler(policy),
+        measurer=measurer,
+        cost_model=make_cost_model(policy.cost_model, seed=seed),
+        budget=budget,
+        rng=rng,
+        phases=phases,
+        hopeless=hopeless,
+        observe=observe,
+    )
+    return Search(rounds, explorer)

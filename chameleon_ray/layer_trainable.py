@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,20 +12,17 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
+from chameleon_ray.assembly import Search, search
 from chameleon_ray.coordinator import PoolMeasurer
-from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.errors import ChameleonError, NothingValidError
-from chameleon_ray.explorers import Explorer, explorer_of
 from chameleon_ray.measure import Measurement, Purpose
 from chameleon_ray.measure.broker import histogram
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.phases import Phases
 from chameleon_ray.results import LayerProgress, LayerResult
 from chameleon_ray.rounds import Round
-from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Env, Policy
-from chameleon_ray.starts import first_batch
-from chameleon_ray.task_tuner import Budget, History, tune_task
+from chameleon_ray.task_tuner import Budget, History
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
 
@@ -74,7 +70,7 @@ class LayerTrainable(tune.Trainable):
 
         torch.set_num_threads(1)
         self._context = context
-        self._explorer: Explorer | None = None
+        self._rounds: Search | None = None
         self._begin(config["layer"])
         context.coordinator.check_in.remote()
 
@@ -87,34 +83,27 @@ class LayerTrainable(tune.Trainable):
         c = self._context
         self._layer = next(layer for layer in c.layers if layer.index == index)
         self._space = design_space(self._layer.task, c.target)
-        if c.policy.features == "knobs":
-            self._space = self._space.with_knob_features()
         self._measurer = PoolMeasurer(c.coordinator, self._layer.task, self._space)
         self._history: History | None = None
         lease = CoreLease() if c.env.measurer != "simulated" else None
         self._phases = Phases(lease, observe=lambda phase: self._note(_DOING[phase]))
         self._round_seconds: Counter[str] = Counter()
-        self._rounds = self._tuning()
-
-    def _tuning(self) -> Iterator[History]:
-        c, space = self._context, self._space
-        rng = np.random.default_rng([c.seed, self._layer.index])
-        default = default_config(self._layer.task, c.target)
-        first = first_batch(space, c.policy, rng, default=default)
         with self._phases.phase("other"):  # it imports and builds for seconds
-            self._close_explorer()
-            self._explorer = explorer_of(c.policy, space=space, seed=c.seed)
-        return tune_task(
-            self._layer.task,
-            space,
-            first=first,
-            explorer=self._explorer,
-            sampler=make_sampler(c.policy),
+            self._close()
+            self._rounds = self._tuning()
+
+    def _tuning(self) -> Search:
+        c, task = self._context, self._layer.task
+        return search(
+            task,
+            self._space,
+            c.policy,
             measurer=self._measurer,
-            cost_model=make_cost_model(c.policy.cost_model, seed=c.seed),
             budget=Budget(measurements=c.trials, deadline=self._deadline()),
-            rng=rng,
+            seed=c.seed,
+            rng=np.random.default_rng([c.seed, self._layer.index]),
             phases=self._phases,
+            default=default_config(task, c.target),
             observe=self._round_ended,
         )
 
@@ -130,6 +119,7 @@ class LayerTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One batch; after the last, the finalists."""
         try:
+            assert self._rounds is not None  # noqa: S101 - `setup` has begun a layer
             self._history = next(self._rounds)
             self._note("measuring")
         except StopIteration:
@@ -146,12 +136,11 @@ class LayerTrainable(tune.Trainable):
 
     def cleanup(self) -> None:
         """Ray calls this when the process is no longer needed."""
-        self._close_explorer()
+        self._close()
 
-    def _close_explorer(self) -> None:
-        if self._explorer is not None:
-            self._explorer.close()
-            self._explorer = None
+    def _close(self) -> None:
+        if self._rounds is not None:
+            self._rounds.close()
 
     def _finish(self, result: LayerResult) -> None:
         self._note("stopped" if result.message else "done", result)
