@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from chameleon_ray.cli_compare import parse_seeds
+from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.compare import Standing, compare, curves
 from chameleon_ray.measure.recorded import load_recorded
 from chameleon_ray.presets import load_policy

@@ -97,7 +97,7 @@ class ByMember:
                 others = space.random(_WALKERS // _PARTS - len(known), rng)
                 explorer._chains = np.concatenate([known, others])  # noqa: SLF001
             found.append(explorer.explore(space, score.member(rng), starts, rng).configs)
-        return Candidates.scored(space, np.concatenate(found), score)
+        return Candidates.scored(space, space.distinct(np.concatenate(found)), score)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -129,7 +129,7 @@ class Descent:
                 if scores.max() <= best:
                     break
                 best, config = scores.max(), around[scores.argmax()]
-        return Candidates.scored(space, np.concatenate(found), score)
+        return Candidates.scored(space, space.distinct(np.concatenate(found)), score)
 
     def close(self) -> None:
         """Nothing is held."""
@@ -157,7 +157,8 @@ class Nearby:
             mutants = np.where(rng.random(bases.shape) < few, drawn, bases)
             near.append(space.distinct(mutants[space.valid(mutants)]))
         around = np.concatenate(near)[: self.scored // 2]
-        return Candidates.scored(space, np.concatenate([anywhere, around]), score)
+        both = space.distinct(np.concatenate([anywhere, around]))
+        return Candidates.scored(space, both, score)
 
     def close(self) -> None:
         """Nothing is held."""

@@ -37,7 +37,7 @@ from explorer_parts import (
 )
 from rich.console import Console
 
-from chameleon_ray.cli_compare import parse_seeds
+from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.explorers import Ensemble, report_of
 from chameleon_ray.explorers.ppo import PpoExplorer

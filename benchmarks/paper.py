@@ -17,7 +17,7 @@ from paper_searches import read_watched, recorded_costs, watched_search
 from rich.console import Console
 from search_quality import STRATEGIES, peer_searches
 
-from chameleon_ray.cli_compare import parse_seeds
+from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.compare import Standing, Wanted, compare, complete
 from chameleon_ray.errors import ChameleonError
 from chameleon_ray.measure.recorded import load_recorded, shipped

@@ -19,7 +19,7 @@ import paper_numbers as numbers
 from paper_page import COLUMNS, markdown_table
 from rich.console import Console
 
-from chameleon_ray.cli_compare import parse_seeds
+from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.compare import Standing, curves
 from chameleon_ray.compare_network import LiveComparison, compare_network
 from chameleon_ray.errors import ChameleonError

@@ -40,7 +40,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
-from chameleon_ray.cli_compare import parse_seeds
+from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.compare import Standing, Wanted, compare, complete, curves, versions
 from chameleon_ray.errors import ChameleonError, SettingsError
 from chameleon_ray.measure.recorded import RecordedSpace, load_recorded

@@ -19,7 +19,6 @@ from chameleon_ray.cli_shared import (
     console,
     parse_layers,
     print_json,
-    refuse_recorded,
     stdout_for_result,
     whole,
 )
@@ -90,7 +89,6 @@ def tune(
 ) -> None:
     """Tune the convolutions of NETWORK and print what was gained."""
     folder = run or Path("runs") / f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
-    refuse_recorded(env)
     numbers = parse_layers(layers)
     seconds = _seconds(time_budget)
     busy = _busy()

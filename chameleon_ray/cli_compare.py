@@ -13,6 +13,7 @@ from chameleon_ray.cli_shared import (
     Json,
     console,
     parse_layers,
+    parse_seeds,
     print_json,
     stdout_for_result,
     whole,
@@ -27,7 +28,6 @@ app = typer.Typer()
 
 _POLICIES = ("autotvm", "chameleon")
 _SEEDS, _LIVE_SEEDS = "0-19", "0-4"
-_SEED_LIMIT, _MOST_SEEDS = 2**32, 10_000
 
 
 @app.command()
@@ -98,33 +98,6 @@ def compare(
         console(stderr=True).print(f"Stopped; the same command with --out {out} goes on.")
         raise typer.Exit(130) from None
     _print(searches, reference, trials=trials, out=out, as_json=as_json)
-
-
-def parse_seeds(text: str) -> tuple[int, ...]:
-    """Seeds written as `0-19`, `3` or `0,4-7`.
-
-    Raises:
-        SettingsError: Something else, a range upside down, or a seed that stands twice.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        first, _, last = (end.strip() for end in part.partition("-"))
-        ends = [first, last] if "-" in part else [first, first]
-        if not all(end.isdecimal() for end in ends):
-            raise SettingsError(f"--seeds: {part.strip()!r} is no seed. Write 0-19, or 0,3,7.")
-        if int(ends[0]) > int(ends[1]):
-            raise SettingsError(
-                f"--seeds: {part.strip()!r} is upside down; the lower end is first."
-            )
-        if int(ends[1]) >= _SEED_LIMIT or int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
-            raise SettingsError(
-                f"--seeds: {part.strip()!r}: at most {_MOST_SEEDS} seeds, below {_SEED_LIMIT}."
-            )
-        seeds += range(int(ends[0]), int(ends[1]) + 1)
-    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
-    if twice is not None:
-        raise SettingsError(f"--seeds: {twice} stands twice.")
-    return tuple(seeds)
 
 
 def _recorded(

@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chameleon_ray.cli_compare import parse_seeds
 from chameleon_ray.cli_shared import (
     Json,
     console,
+    parse_seeds,
     print_json,
-    refuse_recorded,
     stdout_for_result,
     whole,
 )
@@ -130,7 +129,6 @@ def record(
             f"record: give --layer N; `chameleon-ray layers {network}` lists them with the "
             "sizes of their spaces."
         )
-    refuse_recorded(env)
     name = f"{network}_layer{layer}_{Path(env).stem}"
     folder = run or Path("runs") / f"record-{name}"
     try:

@@ -21,6 +21,8 @@ Json = Annotated[
     bool, typer.Option("--json", help="One object on one line on stdout; all else on stderr.")
 ]
 
+_SEED_LIMIT, _MOST_SEEDS = 2**32, 10_000
+
 
 def whole(text: str | int, *, least: int) -> int:
     """A whole number from the command line.
@@ -62,19 +64,31 @@ def parse_layers(text: str) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def refuse_recorded(env: str) -> None:
-    """A recorded space has no layers.
+def parse_seeds(text: str) -> tuple[int, ...]:
+    """Seeds written as `0-19`, `3` or `0,4-7`.
 
     Raises:
-        SettingsError: The env asks files.
+        SettingsError: Something else, a range upside down, or a seed that stands twice.
     """
-    from chameleon_ray.presets import load_env
-
-    if load_env(env)[1].measurer == "recorded":
-        raise SettingsError(
-            f"--env: {env!r} answers from recorded spaces, which are no networks: search one with "
-            "`chameleon-ray replay SPACE`. Here --env is cpu, simulated, or one of your own."
-        )
+    seeds: list[int] = []
+    for part in text.split(","):
+        first, _, last = (end.strip() for end in part.partition("-"))
+        ends = [first, last] if "-" in part else [first, first]
+        if not all(end.isdecimal() for end in ends):
+            raise SettingsError(f"--seeds: {part.strip()!r} is no seed. Write 0-19, or 0,3,7.")
+        if int(ends[0]) > int(ends[1]):
+            raise SettingsError(
+                f"--seeds: {part.strip()!r} is upside down; the lower end is first."
+            )
+        if int(ends[1]) >= _SEED_LIMIT or int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
+            raise SettingsError(
+                f"--seeds: {part.strip()!r}: at most {_MOST_SEEDS} seeds, below {_SEED_LIMIT}."
+            )
+        seeds += range(int(ends[0]), int(ends[1]) + 1)
+    twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
+    if twice is not None:
+        raise SettingsError(f"--seeds: {twice} stands twice.")
+    return tuple(seeds)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from chameleon_ray.errors import ChameleonError, MachineError, SettingsError
+from chameleon_ray.errors import SettingsError
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.recorded import RecordedSpace
 from chameleon_ray.plugins import load
@@ -24,10 +24,12 @@ from chameleon_ray.searches import (
     policy_digest,
     space_digest,
 )
-from chameleon_ray.session import ray_session, terminating_as_interrupt
+from chameleon_ray.session import answer, ray_session, terminating_as_interrupt
 from chameleon_ray.settings import PluginSettings, Policy, PpoSettings
 
 _PACKAGES = ("chameleon-ray", "ray", "numpy", "scikit-learn", "xgboost-cpu", "xgboost", "torch")
+
+_KEPT = "Is there enough memory? Every finished search is kept; the same command goes on."
 
 NamedPolicy = tuple[str, Policy]
 
@@ -253,21 +255,4 @@ def _in_tasks(
         if not running:
             return
         (finished, *_), running = ray.wait(running, num_returns=1)
-        yield _result(finished)
-
-
-def _result(reference: Any) -> Search:
-    import ray
-
-    try:
-        search: Search = ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ChameleonError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        raise MachineError(
-            f"a searching process went away: {error} Is there enough memory? Every finished search "
-            "is kept; the same command goes on."
-        ) from error
-    return search
+        yield answer(finished, then=_KEPT)

@@ -19,11 +19,12 @@ from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Provenance
 from chameleon_ray.results import PHASES, LayerProgress, NetworkResult, Progress
 from chameleon_ray.run_folder import Manifest, RunFolder
-from chameleon_ray.session import ray_session, terminating_as_interrupt
+from chameleon_ray.session import answer, last_line, ray_session, terminating_as_interrupt
 from chameleon_ray.templates import template_version
 
 _PACKAGES = ("ray", "apache-tvm", "torch", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
 _POLL_SECONDS = 0.25
+_SAFE = "Everything measured is safe; the same command with --run goes on."
 
 
 def tune(
@@ -99,7 +100,7 @@ class _Run:
         spec = BenchSpec(env=plan.env, target=plan.target, seed=plan.seed)
         self._coordinator = start_coordinator(spec, plan.env.runners or plan.target.cores)
         self._at_once = _fitting(plan)
-        device = _get(self._coordinator.start.remote())
+        device = answer(self._coordinator.start.remote(), then=_SAFE)
         if isinstance(device, ChameleonError):
             raise device
         self._device = f"{_machine(device)}, {device.compiler}"
@@ -133,7 +134,9 @@ class _Run:
             seed=plan.seed,
         )
         path = str(self._folder.path.resolve())
-        self._damaged = _get(self._coordinator.open.remote(path, provenance, self._at_once))
+        self._damaged = answer(
+            self._coordinator.open.remote(path, provenance, self._at_once), then=_SAFE
+        )
 
     def _tune(self, device: Device) -> None:
         from ray import tune as ray_tune
@@ -179,7 +182,7 @@ class _Run:
             raise report.error
         if results.errors:
             raise MachineError(
-                f"a layer's process died: {_last_line(results.errors[0])} Everything measured is "
+                f"a layer's process died: {last_line(results.errors[0])} Everything measured is "
                 f"safe; the same command with --run {self._folder.path} goes on."
             )
 
@@ -226,7 +229,7 @@ class _Run:
             )
 
     def _report(self) -> Any:
-        return _get(self._coordinator.report.remote())
+        return answer(self._coordinator.report.remote(), then=_SAFE)
 
     def _collect(self) -> NetworkResult:
         plan, report = self._plan, self._report()
@@ -253,23 +256,6 @@ class _Run:
 _ENDED = ("done", "stopped")
 
 
-def _get(reference: Any) -> Any:
-    """An actor's answer; its errors for users come as they were raised."""
-    import ray
-
-    try:
-        return ray.get(reference)
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, ChameleonError):
-            raise error.cause from None
-        raise
-    except ray.exceptions.RayError as error:
-        raise MachineError(
-            f"a process of this run, or the Ray cluster, went away: {_last_line(error)} Everything "
-            "measured is safe; the same command with --run goes on."
-        ) from error
-
-
 def _fitting(plan: Plan) -> int:
     """How many layers at once the CPUs that Ray hands out are enough for.
 
@@ -285,11 +271,6 @@ def _fitting(plan: Plan) -> int:
             f"needs {needed}; start Ray with more, or set workers lower in the policy."
         )
     return min(plan.at_once, cpus // needed)
-
-
-def _last_line(error: BaseException) -> str:
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    return lines[-1].strip() if lines else type(error).__name__
 
 
 def _shares(busy_seconds: dict[str, float], wall_seconds: float, cores: int) -> dict[str, float]:

@@ -82,7 +82,7 @@ def make_plan(
     if env_settings.measurer == "recorded":
         raise SettingsError(
             f"env {env_name!r}: recorded devices have spaces and no networks; search one with "
-            "`chameleon-ray replay SPACE`."
+            "`chameleon-ray replay SPACE`. Here env is cpu, simulated, or one of your own."
         )
     cores = usable_cores()
     if env_settings.measurer != "simulated" and env_settings.cores > cores:

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
-from chameleon_ray.errors import MachineError
+from chameleon_ray.errors import ChameleonError, MachineError
 
 
 @contextmanager
@@ -118,3 +119,34 @@ def _session_folder() -> Path | None:
 
     node = ray._private.worker._global_node  # noqa: SLF001 - there is no public way
     return Path(node.get_session_dir_path()) if node else None
+
+
+def answer(reference: Any, *, then: str) -> Any:
+    """What a task or an actor of ours answers; its errors for users come as they were raised.
+
+    Args:
+        reference: A Ray object reference.
+        then: What the user should know or do if a process went away.
+
+    Raises:
+        ChameleonError: The task or actor raised it.
+        MachineError: The process that should answer, or the Ray cluster, went away.
+    """
+    import ray
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ChameleonError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise MachineError(
+            f"a process of ours, or the Ray cluster, went away: {last_line(error)} {then}"
+        ) from error
+
+
+def last_line(error: BaseException) -> str:
+    """The last line of what an error says, or its name if it says nothing."""
+    lines = [line for line in str(error).strip().splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__

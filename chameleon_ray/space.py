@@ -127,32 +127,24 @@ class DesignSpace:
         """Which configs every static constraint allows, `(n,)`."""
         allowed = np.ones(len(configs), dtype=np.bool_)
         if self._listed is not None:
-            allowed &= self._stands_listed(configs)
+            allowed &= self._listing.find(configs) >= 0
         if self.constraints and len(configs):
             values = self.values(configs)
             for constraint in self.constraints:
                 allowed &= constraint.holds(values)
         return allowed
 
-    def _stands_listed(self, configs: Configs) -> BoolArray:
-        codes, known = self.encode(configs), self._listed_codes
-        if codes.dtype != np.int64:
-            return np.isin(codes, known)
-        places = np.minimum(np.searchsorted(known, codes), len(known) - 1)
-        stands: BoolArray = known[places] == codes
-        return stands
-
     @cached_property
-    def _listed_codes(self) -> npt.NDArray[np.generic]:
+    def _listing(self) -> Listing:
         assert self._listed is not None  # noqa: S101 - asked for a listed space only
-        return np.sort(self.encode(self._listed))
+        return Listing(self, self._listed)
 
     def broken(self, config: Configs) -> list[str]:
         """The names of the constraints that one config `(knobs,)` breaks."""
         rows = config[None, :]
         values = self.values(rows)
         names = [c.name for c in self.constraints if not c.holds(values)[0]]
-        if self._listed is not None and not self._stands_listed(rows)[0]:
+        if self._listed is not None and self._listing.find(rows)[0] < 0:
             names.append("a listed config")
         return names
 
@@ -201,7 +193,7 @@ class DesignSpace:
 
     def contains(self, among: Configs, configs: Configs) -> BoolArray:
         """Which of `configs` stand in `among`, `(n,)`."""
-        return np.isin(self.encode(configs), self.encode(among))
+        return Listing(self, among).find(configs) >= 0
 
     def move(self, configs: Configs, steps: npt.NDArray[np.integer]) -> Configs:
         """Where the walkers stand after `steps` `(n, knobs)`: clipped at the ends of each knob.
@@ -277,6 +269,29 @@ class DesignSpace:
                 raise UnknownNameError(f"choice of {knob.name}", choice, shown, where=self.name)
             row.append(knob.choices.index(choice))
         return np.array(row, dtype=np.int32)
+
+
+class Listing:
+    """Configs in which others are looked up: sorted once, asked often.
+
+    Args:
+        space: Whose configs they are.
+        configs: int32 `(n, knobs)`, distinct.
+    """
+
+    def __init__(self, space: DesignSpace, configs: Configs) -> None:
+        self._space = space
+        codes = space.encode(configs)
+        self._order = np.argsort(codes, kind="stable")
+        self._codes = codes[self._order]
+
+    def find(self, configs: Configs) -> npt.NDArray[np.int64]:
+        """Where each of the configs `(m, knobs)` stands, `(m,)`; -1 for one that does not."""
+        if not len(self._codes):
+            return np.full(len(configs), -1)
+        codes = self._space.encode(configs)
+        places = np.minimum(np.searchsorted(self._codes, codes), len(self._codes) - 1)
+        return np.where(self._codes[places] == codes, self._order[places], -1)
 
 
 def split(name: str, extent: int, parts: int) -> Knob:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from chameleon_ray import cli
-from chameleon_ray.cli_compare import parse_seeds
+from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.errors import SettingsError
 
 

@@ -56,7 +56,7 @@ def test_tables_add_up_what_knobs_and_pairs_decide():
     """By hand: one table over the tile, one over block and tile, and a mean."""
     one = np.arange(4, dtype=np.float32)[:, None]
     two = (10 * np.arange(20, dtype=np.float32))[:, None]
-    tables = Tables(groups=((1,), (0, 1)), tables=(one, two), mean=0.5)
+    tables = Tables(groups=((1,), (0, 1)), tables=(one, two), means=np.float32([0.5]))
     row = np.array([[2, 3, 0, 0]], dtype=np.int32)
     assert tables(SPACE, row).tolist() == [[3 + 10 * (2 * 4 + 3) + 0.5]]
 
@@ -112,3 +112,14 @@ def test_a_member_is_one_of_the_drawn_functions():
     score = model.score()
     member = score.member(np.random.default_rng(0))(known)
     assert any(np.allclose(member, row) for row in score.predict(known)[1])
+
+
+def test_a_space_that_leaves_nothing_to_choose_has_members_too():
+    """Knobs of one choice each: every function is the mean."""
+    space = DesignSpace("one", [options("a", (1,)), options("b", (2,))])
+    model = GaussianCostModel(GaussianSettings(draws=3), seed=0)
+    model.fit(space, space.all_valid(), np.float32([5]))
+    mean, members = model.score().predict(space.all_valid())
+    assert mean.tolist() == [1]
+    assert members.tolist() == [[1]] * 3
+    assert model.score().member(np.random.default_rng(0))(space.all_valid()).tolist() == [1]

@@ -20,7 +20,7 @@ _MAIN, _PAIR, _NOISE = 0.1, 0.03, 0.05  # where the search for the variances beg
 _WIDTH = 1.5  # of that prior, in units of the logarithm
 _JITTER = 1e-4
 _RANK = 16  # of a knob's kernel, for drawing from the prior
-_CHUNK = 32_768  # configs scored at a time
+_CHUNK = 8192  # configs scored at a time: what they need stays in the cache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,38 +31,36 @@ class Tables:
         groups: The knobs of each term.
         tables: For each term, float32 `(choices, functions)`: of two knobs, the choices of the
             first vary slowest.
-        mean: What is added to each function.
+        means: What is added to each function, float32 `(functions,)`.
     """
 
     groups: Groups
     tables: tuple[npt.NDArray[np.float32], ...]
-    mean: float
+    means: npt.NDArray[np.float32]
 
     def __call__(self, space: DesignSpace, configs: Configs) -> npt.NDArray[np.float32]:
         """Every function at every config, float32 `(functions, n)`."""
-        out = np.full((len(configs), self.functions), self.mean, dtype=np.float32)
+        out = np.tile(self.means, (len(configs), 1))
         for start in range(0, len(configs), _CHUNK):
-            rows = configs[start : start + _CHUNK]
+            columns = configs[start : start + _CHUNK].T.astype(np.intp)
+            sums = out[start : start + _CHUNK]
+            term = np.empty_like(sums)
             for group, table in zip(self.groups, self.tables, strict=True):
-                place = rows[:, group[0]].astype(np.intp)
+                place = columns[group[0]]
                 for knob in group[1:]:
-                    place = place * int(space.sizes[knob]) + rows[:, knob]
-                out[start : start + _CHUNK] += table[place]
+                    place = place * int(space.sizes[knob]) + columns[knob]
+                sums += np.take(table, place, axis=0, out=term, mode="clip")  # "raise" would copy
         return out.T
 
     @property
     def functions(self) -> int:
         """How many there are."""
-        return self.tables[0].shape[1] if self.tables else 1
+        return len(self.means)
 
-    def only(self, function: int) -> Tables:
-        """One of them."""
-        columns = slice(function, function + 1)
-        return replace(self, tables=tuple(table[:, columns].copy() for table in self.tables))
-
-    def but(self, function: int) -> Tables:
-        """All others."""
-        return replace(self, tables=tuple(np.delete(t, function, axis=1) for t in self.tables))
+    def only(self, *functions: int) -> Tables:
+        """Some of them, in this order."""
+        tables = tuple(table[:, functions] for table in self.tables)
+        return replace(self, tables=tables, means=self.means[list(functions)])
 
 
 class AnovaProcess:
@@ -92,8 +90,8 @@ class AnovaProcess:
             configs: int32 `(n, knobs)`.
             labels: `(n,)`, of mean 0 and variance 1.
         """
-        parts = self._parts(configs).reshape(len(self.groups), -1)
         n = len(configs)
+        parts = self._parts(configs).reshape(-1, n * n)
 
         def loss(logs: Matrix) -> tuple[float, Matrix]:
             variances = np.exp(logs)
@@ -152,8 +150,9 @@ class AnovaProcess:
             for g in self.groups
             if len(g) == 1
         }
+        n = len(configs)
         parts = [np.prod([alike[knob] for knob in group], axis=0) for group in self.groups]
-        return np.stack(parts)
+        return np.array(parts).reshape(-1, n, n)
 
     def _places(self, configs: Configs, group: Sequence[int]) -> npt.NDArray[np.intp]:
         """The row of each config in the table of a group, `(n,)`."""

@@ -22,28 +22,27 @@ class GaussianScore:
     """A frozen, picklable Gaussian process: int32 configs `(n, knobs)` -> float32 `(n,)`.
 
     Attributes:
-        mean: The posterior mean.
-        drawn: Functions drawn from the posterior.
+        functions: The posterior mean, then functions drawn from the posterior.
         space: Whose configs they take.
     """
 
-    mean: Tables
-    drawn: Tables
+    functions: Tables
     space: DesignSpace
 
     def __call__(self, configs: Configs) -> Vector:
         """The posterior mean, as a share of the best measured fitness."""
-        shares: Vector = _share(self.mean(self.space, configs))[0]
+        shares: Vector = _shares(self.functions.only(0)(self.space, configs))[0]
         return shares
 
     def predict(self, configs: Configs) -> tuple[Vector, npt.NDArray[np.float32]]:
         """The posterior mean, float32 `(n,)`, and the drawn functions, float32 `(draws, n)`."""
-        return self(configs), _share(self.drawn(self.space, configs))
+        shares = _shares(self.functions(self.space, configs))
+        return shares[0], shares[1:]
 
     def member(self, rng: np.random.Generator) -> GaussianScore:
         """One of the drawn functions, chosen at random, as a score of its own."""
-        column = int(rng.integers(self.drawn.functions))
-        return replace(self, mean=self.drawn.only(column), drawn=self.drawn.only(column))
+        drawn = int(rng.integers(1, self.functions.functions))
+        return replace(self, functions=self.functions.only(drawn, drawn))
 
 
 class GaussianCostModel:
@@ -89,15 +88,13 @@ class GaussianCostModel:
             self._fitted_to = len(labels)
         rng = np.random.default_rng([self._seed, len(labels)])
         tables = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
-        shares = np.full(1 + self._settings.draws, self._settings.temper, dtype=np.float32)
-        whole = Tables(
+        temper = np.float32(self._settings.temper)
+        functions = Tables(
             groups=self._process.groups,
-            tables=tuple(np.float32(spread) * (t[:, :1] + shares * (t - t[:, :1])) for t in tables),
-            mean=mean,
+            tables=tuple(np.float32(spread) * (t[:, :1] + temper * (t - t[:, :1])) for t in tables),
+            means=np.full(1 + self._settings.draws, mean, dtype=np.float32),
         )
-        self._score = GaussianScore(
-            mean=whole.only(0), drawn=whole.but(0), space=space.with_knob_features()
-        )
+        self._score = GaussianScore(functions=functions, space=space.with_knob_features())
 
     def score(self) -> Score:
         """The last fit, frozen.
@@ -116,7 +113,7 @@ def _blas() -> Any:
     return ThreadpoolController()
 
 
-def _share(logs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def _shares(logs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """From the logarithm of a fitness over the best one to their quotient."""
     shares: npt.NDArray[np.float32] = np.exp(logs)
     return shares

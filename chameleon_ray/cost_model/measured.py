@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from chameleon_ray.cost_model.labels import check_points, known
-from chameleon_ray.space import Configs, DesignSpace, Score, Vector
+from chameleon_ray.space import Configs, DesignSpace, Listing, Score, Vector
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,11 +26,8 @@ class MeasuredScore:
 
     def __call__(self, configs: Configs) -> Vector:
         """Fitness as a share of the best, float32 `(n,)`."""
-        codes = self.space.encode(self.configs)
-        order = np.argsort(codes, kind="stable")
-        asked = self.space.encode(configs)
-        places = order[np.minimum(np.searchsorted(codes[order], asked), len(order) - 1)]
-        return np.where(codes[places] == asked, self.fitness[places], np.float32(0))
+        places = Listing(self.space, self.configs).find(configs)
+        return np.where(places >= 0, self.fitness[places], np.float32(0))
 
 
 class MeasuredCostModel:

@@ -66,13 +66,12 @@ class Candidates:
     ) -> Candidates:
         """Candidates from walked configs and their scores; scored anew if `score` has members."""
         if isinstance(score, Ensemble):
-            return cls.scored(space, configs, score)
+            return cls.scored(space, space.distinct(configs), score)
         return cls.ranked(space, configs, scores)
 
     @classmethod
     def scored(cls, space: DesignSpace, configs: Configs, score: Score) -> Candidates:
-        """Candidates from configs that have no score yet; with the members of an ensemble."""
-        configs = space.distinct(configs)
+        """Candidates from distinct configs without a score; with the members of an ensemble."""
         if not isinstance(score, Ensemble):
             return cls.ranked(space, configs, score(configs))
         scores, members = score.predict(configs)

@@ -69,7 +69,8 @@ class SparingExplorer:
             self._found, evaluated = walked.configs[:_KEPT], walked.evaluated
         around = [space.neighbours(config) for config in starts]
         assert self._found is not None  # noqa: S101 - the first round walks
-        found = Candidates.scored(space, np.concatenate([self._found, starts, *around]), score)
+        known = space.distinct(np.concatenate([self._found, starts, *around]))
+        found = Candidates.scored(space, known, score)
         return replace(found, evaluated=found.evaluated + evaluated)
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ class GeneticExplorer:
             parents = breed(space, pool, scores, size, rng, mutation=self._settings.mutation)
             bred.append(parents)
         self._population, self._elite = parents, elite
-        return Candidates.scored(space, np.concatenate(bred), score)
+        return Candidates.scored(space, space.distinct(np.concatenate(bred)), score)
 
     def close(self) -> None:
         """Nothing is held outside this object."""

@@ -25,7 +25,7 @@ from chameleon_ray.derived import products_of
 from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.cache_file import CacheFile, read_cache_file
-from chameleon_ray.space import Configs, DesignSpace
+from chameleon_ray.space import Configs, DesignSpace, Listing
 from chameleon_ray.tasks import Conv2d, NamedTask, Target
 from chameleon_ray.templates import default_config, design_space, template_version
 from chameleon_ray.tunables import Tunables
@@ -124,7 +124,7 @@ class RecordedMeasurer:
 
     def __init__(self, recorded: RecordedSpace, *, sleep: bool = False) -> None:
         self._recorded, self._sleep = recorded, sleep
-        self._rows = {config.tobytes(): row for row, config in enumerate(recorded.configs)}
+        self._listing = Listing(recorded.space, recorded.configs)
         self._pending: list[tuple[Configs, Purpose]] = []
 
     def submit(self, configs: Configs, *, purpose: Purpose) -> None:
@@ -134,22 +134,22 @@ class RecordedMeasurer:
     def results(self) -> Iterator[tuple[int, Measurement]]:
         """Position and measurement of all that was submitted, in that order."""
         pending, self._pending = self._pending, []
-        position = 0
-        for configs, purpose in pending:
-            for config in configs:
-                yield position, self._measurement(config, purpose)
-                position += 1
+        measured = (m for configs, purpose in pending for m in self._measured(configs, purpose))
+        yield from enumerate(measured)
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
         """The recorded times of finalists; there is no torch here."""
         del torch
-        return [self._measurement(config, Purpose.FINALIST) for config in configs]
+        return list(self._measured(configs, Purpose.FINALIST))
 
-    def _measurement(self, config: Configs, purpose: Purpose) -> Measurement:
+    def _measured(self, configs: Configs, purpose: Purpose) -> Iterator[Measurement]:
+        for config, row in zip(configs, self._listing.find(configs), strict=True):
+            yield self._measurement(config, int(row), purpose)
+
+    def _measurement(self, config: Configs, row: int, purpose: Purpose) -> Measurement:
         recorded = self._recorded
-        row = self._rows.get(config.astype(np.int32, copy=False).tobytes())
-        failure = "NotRecorded" if row is None else recorded.failures[row]
-        seconds = () if row is None or failure else (float(recorded.seconds[row]),)
+        failure = "NotRecorded" if row < 0 else recorded.failures[row]
+        seconds = () if failure else (float(recorded.seconds[row]),)
         if self._sleep:
             time.sleep(sum(seconds))
         return Measurement(
