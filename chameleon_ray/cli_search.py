@@ -214,17 +214,10 @@ def _policies(names: Sequence[str]) -> list[tuple[str, Policy]]:
     Raises:
         SettingsError: One cannot be used, or stands twice.
     """
-    from chameleon_ray.plugins import load
     from chameleon_ray.presets import load_policy
-    from chameleon_ray.settings import PluginSettings
 
     _distinct("--policy", names)
-    found = [load_policy(name) for name in names]
-    for name, policy in found:
-        for part in (policy.explorer, policy.sampler, policy.cost_model):
-            if isinstance(part, PluginSettings):
-                load(part.kind, what=f"policy {name!r}")
-    return found
+    return [load_policy(name) for name in names]
 
 
 def _distinct(what: str, names: Sequence[str]) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.recorded import RecordedSpace
-from chameleon_ray.plugins import load
 from chameleon_ray.replay import replay
 from chameleon_ray.scores import Curve
 from chameleon_ray.searches import (
+    SEARCHES,
     Search,
     Searches,
     SearchKey,
@@ -25,7 +25,7 @@ from chameleon_ray.searches import (
     space_digest,
 )
 from chameleon_ray.session import answer, ray_session, terminating_as_interrupt
-from chameleon_ray.settings import PluginSettings, Policy, PpoSettings
+from chameleon_ray.settings import Policy, PpoSettings
 
 _PACKAGES = ("chameleon-ray", "ray", "numpy", "scikit-learn", "xgboost-cpu", "xgboost", "torch")
 
@@ -101,7 +101,6 @@ def compare(
         KeyboardInterrupt: On SIGINT and SIGTERM; every finished search is in `out`.
     """
     _check_names(spaces, policies, seeds)
-    _check_plugins(policies)
     digests = {space.name: space_digest(space) for space in spaces}
     wanted = [
         Wanted(
@@ -141,7 +140,7 @@ def complete(
     Raises:
         ChameleonError: As of `compare`.
     """
-    start, store = time.monotonic(), Searches(out)
+    start, store = time.monotonic(), Searches(out / SEARCHES)
     found = {w.key: known for w in wanted if (known := store.find(w.key)) is not None}
     missing = [w for w in wanted if w.key not in found]
     kept = len(found)
@@ -222,13 +221,6 @@ def _check_names(
                 f"{option}: {twice} stands twice. Results are told apart by name; rename a file, "
                 "or leave one out."
             )
-
-
-def _check_plugins(policies: Sequence[NamedPolicy]) -> None:
-    for name, policy in policies:
-        for part in (policy.explorer, policy.sampler, policy.cost_model):
-            if isinstance(part, PluginSettings):
-                load(part.kind, what=f"policy {name!r}")
 
 
 def _searched(missing: Sequence[Wanted], search: SearchFunction) -> Iterator[Search]:

@@ -16,6 +16,7 @@ from pathlib import Path
 from chameleon_ray import history, network_tuner, report
 from chameleon_ray.compare import Standing
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.files import write_whole
 from chameleon_ray.machine import cpu_brand, usable_cores
 from chameleon_ray.measure import Job, Purpose
 from chameleon_ray.measure.bench import Bench
@@ -24,11 +25,10 @@ from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Record, read_records
 from chameleon_ray.replay import best_so_far
 from chameleon_ray.results import Progress
-from chameleon_ray.searches import Search, Searches, SearchKey, digest, policy_digest
+from chameleon_ray.searches import SEARCHES, Search, Searches, SearchKey, digest, policy_digest
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Layer
 
-_COUNTED = (Purpose.DEFAULT, Purpose.SEARCH)
 _REFERENCES = "references.json"
 
 
@@ -117,7 +117,7 @@ def compare_network(
         )
         for seed, policy in itertools.product(seeds, policies)
     ]
-    store, found = Searches(out), dict[SearchKey, Search]()
+    store, found = Searches(out / SEARCHES), dict[SearchKey, Search]()
     for run in runs:
         found |= {key: s for key in run.keys.values() if (s := store.find(key)) is not None}
     missing = [run for run in runs if not all(key in found for key in run.keys.values())]
@@ -195,7 +195,7 @@ def _tuned(run: _Run, on_run: Callable[[Progress], None] | None) -> list[Search]
         on_progress=on_run,
     )
     whole = report.to_json(result) | {"wall_is_whole": not again}
-    (run.folder.parent / f"{run.folder.name}.json").write_text(json.dumps(whole), encoding="utf-8")
+    write_whole(run.folder.parent / f"{run.folder.name}.json", json.dumps(whole).encode())
     records, _ = read_records(run.folder)
     return [_search(run, layer, records, result.device) for layer in plan.layers]
 
@@ -203,7 +203,7 @@ def _tuned(run: _Run, on_run: Callable[[Progress], None] | None) -> list[Search]
 def _search(run: _Run, layer: Layer, records: Sequence[Record], device: str) -> Search:
     """A layer's search as its journal tells it: measurements in the order in which they ended."""
     of_layer = [r for r in records if r.measurement.task == layer.task.key]
-    counted = [r.measurement for r in of_layer if r.measurement.purpose in _COUNTED]
+    counted = [r.measurement for r in of_layer if r.measurement.purpose.counted]
     counted = counted[: run.plan.trials]
     return Search(
         key=run.keys[layer.index],
@@ -221,7 +221,7 @@ def _search(run: _Run, layer: Layer, records: Sequence[Record], device: str) -> 
 
 
 def _references(runs: Sequence[_Run], out: Path) -> dict[str, Reference]:
-    """The shortest time known of each layer; timed anew only when the runs are others than before.
+    """The shortest time known of each layer; timed anew only when the winners have changed.
 
     A layer without a single success has none.
     """
@@ -235,12 +235,13 @@ def _references(runs: Sequence[_Run], out: Path) -> dict[str, Reference]:
             winners = _winners(runs, layer)
             if not winners:
                 continue
-            mark = digest([runs[0].keys[layer.index].space_digest, sorted(w.run for w in winners)])
+            configs = sorted(json.dumps(w.config, sort_keys=True) for w in winners)
+            mark = digest([runs[0].keys[layer.index].space_digest, configs])
             if known.get(space, {}).get("of") != mark:
                 bench = bench or _bench(runs[0].plan)
                 reference = _timed_in_turns(bench, layer, winners)
                 known[space] = asdict(reference) | {"of": mark}
-                kept.write_text(json.dumps(known), encoding="utf-8")
+                write_whole(kept, json.dumps(known).encode())
             entry = known[space]
             found[space] = Reference(seconds=entry["seconds"], in_turns=entry["in_turns"])
     finally:

@@ -34,7 +34,7 @@ class Products:
     def __call__(self, values: Values) -> dict[str, npt.NDArray[np.float64]]:
         """Knob values of n configs -> named columns `(n,)`."""
         columns = {
-            f"{one}*{other}": (values[one][:, 0] * values[other][:, 0]).astype(np.float64)
+            f"{one}*{other}": values[one][:, 0].astype(np.float64) * values[other][:, 0]
             for one, other in itertools.combinations(self.factors, 2)
         }
         for name in self.rounded:

@@ -24,7 +24,10 @@ from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Layer, Target
 from chameleon_ray.templates import design_space
 
-_COUNTED = (Purpose.DEFAULT, Purpose.SEARCH)
+_MANIFEST_REMEDY = (
+    "Put a copy of it back, or measure anew in another folder; the measurements beside it are not "
+    "touched."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,16 +121,18 @@ def read_manifest(run: Path) -> dict[str, Any]:
         function = set(manifest) >= {"kind"} and manifest["kind"] == "function"
         needed = {"measure", "knobs"} if function else {"network", "env"}
         missing = (needed | {"policy", "seed"}) - set(manifest)
-    except FileNotFoundError:
-        what = f"it has no {MANIFEST}" if run.is_dir() else "there is no such folder"
+    except (FileNotFoundError, NotADirectoryError):
+        missing_file = f"it has no {MANIFEST}" if run.is_dir() else "it is a file"
+        what = missing_file if run.exists() else "there is no such folder"
         raise RunFolderError(
             f"{run}: not a run folder: {what}. Give the folder that `chameleon-ray tune` "
             "named at its end, such as runs/resnet18-..."
         ) from None
     except (OSError, ValueError, TypeError) as error:
-        raise RunFolderError(f"{path}: cannot be read: {error}.") from None
+        raise RunFolderError(f"{path}: cannot be read: {error}. {_MANIFEST_REMEDY}") from None
     if missing:
-        raise RunFolderError(f"{path}: not the manifest of a run: no {', '.join(sorted(missing))}.")
+        lacking = ", ".join(sorted(missing))
+        raise RunFolderError(f"{path}: not the manifest of a run: no {lacking}. {_MANIFEST_REMEDY}")
     return dict(manifest)
 
 
@@ -148,13 +153,13 @@ def _ended(measurements: Sequence[Measurement]) -> bool:
 
 def _finalists(measurements: Sequence[Measurement]) -> list[Measurement]:
     """Those timed after the last of the search: going on with more trials makes others of them."""
-    last = max((n for n, m in enumerate(measurements) if m.purpose in _COUNTED), default=-1)
+    last = max((n for n, m in enumerate(measurements) if m.purpose.counted), default=-1)
     return [m for m in measurements[last + 1 :] if m.purpose is Purpose.FINALIST]
 
 
 def _layer(layer: Layer, measurements: Sequence[Measurement]) -> LayerResult:
     """The state of a layer; finalists' times count for more than those of the search."""
-    counted = [m for m in measurements if m.purpose in _COUNTED]
+    counted = [m for m in measurements if m.purpose.counted]
     finalists = [m for m in _finalists(measurements) if m.ok]
     torch = [m.seconds for m in measurements if m.purpose is Purpose.TORCH and m.ok]
     timed = finalists or [m for m in counted if m.ok]

@@ -7,7 +7,6 @@ the removal of what it replaces leaves items twice on disk, and reading keeps on
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from chameleon_ray.errors import RunFolderError
+from chameleon_ray.files import clear_leftovers, write_whole
 
 T = TypeVar("T")
 
@@ -112,8 +112,7 @@ class PartStore(Generic[T]):
         if self._opened:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self._folder.glob(f"{self._kind.name}-*.tmp"):
-            leftover.unlink()
+        clear_leftovers(self._folder, f"{self._kind.name}-*")
         names = (_PART.match(path.name) for path in self._folder.glob(f"{self._kind.name}-*"))
         self._last = max((int(match[2]) for match in names if match), default=0)
         self._opened = True
@@ -122,17 +121,7 @@ class PartStore(Generic[T]):
         """One part with these items, all of it or nothing."""
         first, last = self._kind.number(items[0]), self._kind.number(items[-1])
         path = self._folder / f"{self._kind.name}-{first:08d}-{last:08d}.parquet"
-        aside = path.with_suffix(".tmp")
-        try:
-            with aside.open("wb") as file:
-                file.write(_encode(items, self._kind))
-                file.flush()
-                os.fsync(file.fileno())
-            aside.rename(path)
-        except BaseException:
-            aside.unlink(missing_ok=True)
-            raise
-        _sync_folder(self._folder)
+        write_whole(path, _encode(items, self._kind))
         return path
 
     def _merge(self) -> None:
@@ -167,15 +156,6 @@ def _spanned(path: Path) -> int:
     """How many numbers a part's name spans."""
     match = _PART.fullmatch(path.name)
     return int(match[2]) - int(match[1]) + 1 if match else 0
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames in a folder survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _folder_error(folder: Path, error: OSError) -> RunFolderError:

@@ -9,13 +9,10 @@ from dataclasses import dataclass, field
 from chameleon_ray.errors import MachineError, SettingsError
 from chameleon_ray.machine import cpu, usable_cores
 from chameleon_ray.networks import choose_layers, network as layers_of
-from chameleon_ray.plugins import load
 from chameleon_ray.presets import load_env, load_policy
-from chameleon_ray.settings import Env, PluginSettings, Policy, PpoSettings
+from chameleon_ray.settings import Env, Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space
-
-_PARTS = {"explorer": "explore", "sampler": "choose", "cost_model": "score"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +87,6 @@ def make_plan(
             f"env {env_name!r}: cores is {env_settings.cores}, but this machine lets us use "
             f"{cores}; set cores: 0 for all of them."
         )
-    _check_plugins(policy_name, policy_settings)
     simulated = env_settings.measurer == "simulated"  # the same device everywhere
     target = Target(
         kind=env_settings.target,
@@ -118,15 +114,3 @@ def make_plan(
 def _check_whole(option: str, value: object, *, least: int, most: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise SettingsError(f"{option}: {value!r} is not a whole number from {least} to {most}.")
-
-
-def _check_plugins(policy_name: str, policy: Policy) -> None:
-    for part, method in _PARTS.items():
-        chosen_part = getattr(policy, part)
-        if isinstance(chosen_part, PluginSettings):
-            found = load(chosen_part.kind, what=f"policy {policy_name!r}: {part}")
-            if not hasattr(found, method):
-                raise SettingsError(
-                    f"policy {policy_name!r}: {part}: {chosen_part.kind!r} has no {method}(); see "
-                    "the protocols in chameleon_ray."
-                )

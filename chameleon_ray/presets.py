@@ -14,9 +14,12 @@ import yaml
 
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.parsing import parse
-from chameleon_ray.settings import Env, Policy
+from chameleon_ray.plugins import load
+from chameleon_ray.settings import Env, PluginSettings, Policy
 
 Folder = Literal["envs", "policies", "clusters"]
+
+_METHODS = {"explorer": "explore", "sampler": "choose", "cost_model": "score"}
 
 _SINGULAR: dict[Folder, str] = {"envs": "env", "policies": "policy", "clusters": "cluster"}
 _SUFFIXES = (".yaml", ".yml")
@@ -27,10 +30,24 @@ def load_policy(name: str) -> tuple[str, Policy]:
 
     Raises:
         UnknownNameError: There is no such policy, or the file holds an unknown key.
-        SettingsError: The file cannot be read, is not YAML, or holds a value that cannot be used.
+        SettingsError: The file cannot be read, is not YAML, or holds a value that cannot be used;
+            a part of the user's own cannot be imported, or is not such a part.
     """
     path = find("policies", name)
-    return name, parse(Policy, read(path), where=str(path))
+    policy = parse(Policy, read(path), where=str(path))
+    for part, method in _METHODS.items():
+        _check_plugin(getattr(policy, part), method, where=f"{path}: {part}")
+    return name, policy
+
+
+def _check_plugin(part: object, method: str, *, where: str) -> None:
+    if not isinstance(part, PluginSettings):
+        return
+    if not hasattr(load(part.kind, what=where), method):
+        raise SettingsError(
+            f"{where}: {part.kind!r} has no {method}(): name a class that has; docs/presets.md "
+            "tells what each part must do."
+        )
 
 
 def load_env(name: str) -> tuple[str, Env]:

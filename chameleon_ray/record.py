@@ -19,7 +19,8 @@ from typing import Any
 
 from chameleon_ray import history
 from chameleon_ray.errors import RunFolderError, SettingsError
-from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.files import write_whole
+from chameleon_ray.measure import Measurement, Outcome
 from chameleon_ray.measure.cache_file import OWN
 from chameleon_ray.plan import make_plan
 from chameleon_ray.records import Provenance, Record, read_records
@@ -32,7 +33,6 @@ SWEEP = "sweep"  # the policy that measures everything once
 _SCHEMA = "1.1.0"
 _COUNTABLE = 1_000_000  # whether a space of more configs is whole is not asked
 _TARGET = re.compile(r"(\d+) cores, (\d+) lanes$")  # how `network_tuner` ends a machine's name
-_COUNTED = (Purpose.DEFAULT, Purpose.SEARCH)
 _SUFFIXES = (".json", ".json.gz")
 _NAMES = {  # what Kernel Tuner knows; the outcome itself stands beside it
     Outcome.INVALID_STATIC: "InvalidConfig",
@@ -73,6 +73,10 @@ def write_run(run: Path, out: Path) -> list[Written]:
         RunFolderError: It is no run folder, cannot be read, or holds no time.
         SettingsError: The files cannot be written.
     """
+    if out.name.endswith(_SUFFIXES) and not out.is_dir():
+        raise SettingsError(
+            f"--out: {out}: a run is written as one file for each layer; name their folder."
+        )
     result = history.load(run).result
     layers = [found.layer for found in result.layers]
     files = [(layer, out / f"{result.network}_layer{layer.index}.json.gz") for layer in layers]
@@ -195,7 +199,7 @@ def _of(task: Conv2d, records: Sequence[Record]) -> list[Record]:
         record
         for record in records
         if record.measurement.task == task.key
-        and record.measurement.purpose in _COUNTED
+        and record.measurement.purpose.counted
         and record.measurement.outcome is not Outcome.DEVICE_LOST
     ]
     origin = _origin(found[-1].provenance) if found else ()
@@ -307,19 +311,16 @@ def _result(m: Measurement) -> dict[str, Any]:
 
 
 def _save(value: object, path: Path) -> None:
-    """Write aside and rename: a file is whole or not there.
+    """Write a file whole.
 
     Raises:
         SettingsError: It cannot be written.
     """
     data = json.dumps(value, allow_nan=False).encode()
-    aside = path.with_name(f"{path.name}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        aside.write_bytes(gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-        aside.replace(path)
+        write_whole(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     except OSError as error:
-        aside.unlink(missing_ok=True)
         raise _unwritable(path, error) from None
 
 

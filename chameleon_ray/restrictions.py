@@ -91,13 +91,22 @@ class Restrictions:
         return [Constraint(name="the restrictions", holds=self._of_values)]
 
     def _of_values(self, values: Values) -> BoolArray:
-        columns = [_indices(knob, values[knob.name][:, 0]) for knob in self._knobs]
+        columns = [_indices(knob, values[knob.name]) for knob in self._knobs]
         return self.allowed(np.stack(columns, axis=1).astype(np.int32))
 
 
 def _indices(knob: Knob, values: npt.NDArray[np.int64]) -> npt.NDArray[np.intp]:
-    """Which choice each value is; `Tunables` makes knobs whose choices ascend."""
-    return np.searchsorted(np.array([choice[0] for choice in knob.choices]), values)
+    """Which choice of the knob each row of `values` `(n, parts)` is."""
+    choices = _whole(np.array(knob.choices, dtype=np.int64))
+    order = np.argsort(choices)
+    return order[np.searchsorted(choices, _whole(values), sorter=order)]
+
+
+def _whole(rows: npt.NDArray[np.int64]) -> npt.NDArray[np.generic]:
+    """One sortable value for each row."""
+    if rows.shape[1] == 1:
+        return rows[:, 0]
+    return np.ascontiguousarray(rows).view(f"V{8 * rows.shape[1]}")[:, 0]
 
 
 class _Part:

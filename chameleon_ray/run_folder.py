@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from chameleon_ray.errors import RunFolderError
+from chameleon_ray.files import write_whole
 from chameleon_ray.settings import Env, Policy
 
 MANIFEST = "run.json"
@@ -133,12 +134,9 @@ class RunFolder:
         return found
 
     def _write(self, text: str) -> None:
-        aside = self._manifest_path.with_suffix(".tmp")
         try:
-            aside.write_text(text)
-            aside.replace(self._manifest_path)
+            write_whole(self._manifest_path, text.encode())
         except OSError as error:
-            aside.unlink(missing_ok=True)
             raise RunFolderError(f"{self.path} cannot be written: {error.strerror}.") from error
 
     def close(self) -> None:

@@ -6,16 +6,15 @@ there and computes the rest. Any tool that reads Parquet reads the folder as one
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from chameleon_ray.errors import RunFolderError
+from chameleon_ray.files import write_whole
 from chameleon_ray.measure.recorded import RecordedSpace
 from chameleon_ray.settings import Policy
 
@@ -75,6 +74,9 @@ class Search:
     versions: Mapping[str, str] = field(default_factory=dict)
 
 
+SEARCHES = "searches"  # where they lie in the folder of a comparison
+
+
 class Searches:
     """A folder of finished searches; several processes may write to it.
 
@@ -121,17 +123,10 @@ class Searches:
             RunFolderError: It could not be written.
         """
         path = self.folder / search.key.file
-        aside = path.with_suffix(f".{os.getpid()}.tmp")
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with aside.open("wb") as file:
-                file.write(_encode([search]))
-                file.flush()
-                os.fsync(file.fileno())
-            aside.rename(path)
+            write_whole(path, _encode([search]))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                aside.unlink()
             raise _folder_error(self.folder, error) from error
 
 

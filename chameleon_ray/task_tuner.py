@@ -72,7 +72,7 @@ class History:
     def best(self, n: int) -> Configs:
         """The up to `n` fittest valid configs, the fittest first."""
         order = np.argsort(-self.fitness, kind="stable")
-        return self.configs[[i for i in order if not self.failed[i]][:n]]
+        return self.configs[order[~self.failed[order]][:n]]
 
     @property
     def best_seconds(self) -> float | None:

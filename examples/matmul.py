@@ -3,7 +3,7 @@
 python examples/matmul.py
 python examples/matmul.py --trials 100 --cc clang --run runs/matmul
 
-Takes about a minute. Every candidate is compiled, checked against numpy and timed, all in the
+Takes about half a minute. Every candidate is compiled, checked against numpy and timed, all in the
 function `measure`; the rest is `tune_function`.
 """
 

@@ -116,7 +116,8 @@ def test_lines_appear_as_searches_end(call, small, monkeypatch):
         (["--policy", "broken.yaml"], "'nowhere:Explorer' cannot be imported"),
         (["convolution_A400"], "Did you mean 'convolution_A4000'? Known: convolution_A4000, gemm"),
         (["cut.json"], "cut.json, line 1: the file is cut off"),
-        (["."], "unknown space '.'"),
+        (["."], ". is a folder; name the .json or .json.gz files in it"),
+        (["--policy", "function.yaml"], "sampler: 'os.path:join' has no choose()"),
         (["small.json"], "SPACE: small stands twice"),
         (["--env", "cpu"], "chameleon-ray tune NETWORK --env cpu"),
         (["--env", "simulated"], "has the measurer 'simulated'"),
@@ -128,6 +129,7 @@ def test_input_is_refused_before_the_first_search(call, small, monkeypatch, argu
     monkeypatch.setattr("chameleon_ray.replay.replay", None)
     (small.parent / "cut.json").write_text(small.read_text()[:-30])
     (small.parent / "broken.yaml").write_text("explorer: {kind: 'nowhere:Explorer'}\n")
+    (small.parent / "function.yaml").write_text("sampler: {kind: 'os.path:join'}\n")
     code, out, err = call("replay", small, *arguments)
     assert code == 2
     assert out == ""
@@ -173,10 +175,13 @@ def test_a_shipped_space_from_anywhere(call):
         (["resnet18", "--layer", "0"], "not a whole number of at least 1"),
         (["resnet18", "--layer", "2", "--limit", "0"], "not a whole number of at least 1"),
         (["--run", "runs/x"], "not a run folder: there is no such folder"),
+        (["--run", "file"], "not a run folder: it is a file"),
+        (["--run", "runs/x", "-o", "a.json.gz"], "one file for each layer; name their folder"),
     ],
 )
-def test_record_is_refused(call, arguments, message):
+def test_record_is_refused(call, arguments, message, tmp_path):
     """What is missing is named."""
+    (tmp_path / "file").write_text("")
     code, _, err = call("record", *arguments)
     assert code == 2
     assert message in " ".join(err.split())

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from chameleon_ray.compare import compare, curves
@@ -83,7 +84,7 @@ def search(of):
 
 def test_a_search_comes_back_as_it_was_kept(tmp_path):
     """Failures before the first success, maps and text included."""
-    store = Searches(tmp_path / "out")
+    store = Searches(tmp_path / "out" / "searches")
     assert store.find(key()) is None
     assert store.all() == []
     store.write(search(key()))
@@ -112,6 +113,15 @@ def test_a_search_cut_off_on_disk_is_as_one_not_there(tmp_path, share):
     file.write_bytes(file.read_bytes()[: int(share * file.stat().st_size)])
     assert store.find(key()) is None
     assert store.all() == [search(key(seed=1))]
+
+
+def test_any_tool_reads_the_folder_as_one_table(tmp_path):
+    """Also after a writer was killed half way."""
+    store = Searches(tmp_path)
+    store.write(search(key()))
+    store.write(search(key(seed=1)))
+    (tmp_path / f".{key(seed=2).file}.4711.tmp").write_bytes(b"PAR1")
+    assert pq.read_table(tmp_path).num_rows == 2
 
 
 def test_a_folder_that_cannot_hold_searches_is_told(tmp_path):
@@ -174,7 +184,7 @@ def test_a_comparison_is_its_searches_and_repeats_none(path, tmp_path, monkeypat
     alone = replay(recorded, policies[0][1], name="b", trials=12, seed=1)
     assert found[1].best_seconds == alone.best_seconds
     assert [s.done for s in told] == [0, 1, 2, 3, 4]
-    next((tmp_path / "out").glob("search-*.parquet")).unlink()
+    next((tmp_path / "out").rglob("search-*.parquet")).unlink()
     assert run([0, 1]) is not None
     assert [(s.kept, s.done) for s in told] == [(3, 3), (3, 4)]
     monkeypatch.setattr("chameleon_ray.compare._in_tasks", None)  # nothing is started
@@ -219,12 +229,12 @@ def test_a_kill_loses_only_what_was_in_flight(path, tmp_path, ending):
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen([sys.executable, script, path, out], env=environment)
     try:
-        while len(list(out.glob("search-*.parquet"))) < 5 and process.poll() is None:
+        while len(list(out.rglob("search-*.parquet"))) < 5 and process.poll() is None:
             time.sleep(0.05)
         process.send_signal(ending)
         process.wait(60)
     finally:
         process.kill()
-    kept = list(out.glob("search-*.parquet"))
+    kept = list(out.rglob("search-*.parquet"))
     assert 5 <= len(kept) < 4000
-    assert len(Searches(out).all()) == len(kept)
+    assert len(Searches(out / "searches").all()) == len(kept)

@@ -212,6 +212,18 @@ def test_what_is_no_time_is_a_failure(returned, said):
     assert result.best_config == {"a": 2}
 
 
+def test_leaving_the_program_is_a_failure_like_any_other():
+    """A kernel's own `sys.exit` costs one attempt; what was measured stays."""
+    result = tune_function(
+        lambda config: 0.5 if config["a"] == 1 else sys.exit("no device"), {"a": [1, 2]}
+    )
+    assert result.outcomes == {"ok": 1, "run_error": 1}
+    assert [a.message.endswith("SystemExit: no device") for a in result.history] in (
+        [True, False],
+        [False, True],
+    )
+
+
 def test_the_median_of_repeats_counts():
     """One slow repeat does no harm."""
     result = tune_function(lambda config: [0.5, 9.0, 0.25], {"a": [1]}, policy="random")

@@ -289,6 +289,7 @@ TWICE["cache"]["again"] = next(iter(TWICE["cache"].values()))
         ({"results": []}, "holds no configuration"),
         (cache(["InvalidConfig", math.nan]), "all of its 2 configurations failed"),
         (TWICE, "the configuration again stands in it twice"),
+        ('{"cache": {"16": {"time": 2}, "16": {"time": 3}}}', "'16' stands twice in one object"),
         (cache([2.0, 3.0]) | {"tune_params": PARAMS | {"block": [16]}}, "block of .* 32.* among"),
         (cache([2.0]) | {"tune_params": PARAMS | {"block": 16}}, "values of block are not a list"),
         (cache([2.0]) | {"tune_params": PARAMS | {"block": [[16]]}}, "values of block are not"),

@@ -159,3 +159,17 @@ def test_they_travel_to_other_processes():
     asked = restricted("x > 1 and y > 1", lambda c: c["x"] > 2)
     there = cloudpickle.loads(cloudpickle.dumps(asked))
     assert (there.allowed(EVERYTHING) == asked.allowed(EVERYTHING)).all()
+
+
+def test_splits_are_found_again_whatever_their_order():
+    """They stand in a Gray code, where first factors neither ascend nor differ."""
+    tunables = Tunables.of(
+        {"tile": ["8x8x1", "4x16x1", "4x8x2", "16x2x2", "1x1x64"], "x": [1, 2, 4]}, where="knobs"
+    )
+    kept = restricted("tile != '4x8x2'", "x < 4 or tile == '1x1x64'", tunables=tunables)
+    space = DesignSpace("splits", tunables.knobs(), constraints=kept.constraints())
+    everything = DesignSpace("splits", tunables.knobs()).all_valid()
+    named = [tunables.plain(config) for config in everything]
+    wanted = [c["tile"] != "4x8x2" and (c["x"] < 4 or c["tile"] == "1x1x64") for c in named]
+    assert space.valid(everything).tolist() == wanted
+    assert sum(wanted) == 9

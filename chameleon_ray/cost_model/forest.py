@@ -57,6 +57,8 @@ class ForestCostModel:
     """
 
     def __init__(self, settings: ForestSettings, *, seed: int) -> None:
+        import sklearn.ensemble  # noqa: F401 - here, so that the seconds are not those of a fit
+
         self._settings, self._seed = settings, seed
         self._score: ForestScore | None = None
 

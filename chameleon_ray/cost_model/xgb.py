@@ -57,6 +57,8 @@ class XgbCostModel:
     """
 
     def __init__(self, settings: CostModelSettings, *, seed: int) -> None:
+        import xgboost  # noqa: F401 - here, so that the seconds are not those of the first fit
+
         self._settings = settings
         self._seed = seed
         self._score: XgbScore | None = None

@@ -43,6 +43,11 @@ class Purpose(enum.StrEnum):
     FINALIST = "finalist"
     TORCH = "torch"
 
+    @property
+    def counted(self) -> bool:
+        """Whether it is one of the budget's measurements."""
+        return self in (Purpose.DEFAULT, Purpose.SEARCH)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:

@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
         text = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig")
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=_once)
     except (EOFError, zlib.error, gzip.BadGzipFile):
         raise SettingsError(
             f"{path}: the gzip file is cut off or damaged; copy it again."
@@ -130,6 +130,16 @@ def _read(path: Path) -> dict[str, Any]:
         raise SettingsError(f"{path}: not a cache that can be read: {error}.") from None
     if not isinstance(found, dict):
         raise SettingsError(f"{path}: not a JSON object; docs/recorded.md tells the formats.")
+    return found
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object each of whose names stands in it once: JSON would keep the last, in silence."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"{twice!r} stands twice in one object; leave one of them")
     return found
 
 

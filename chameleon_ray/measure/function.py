@@ -100,7 +100,7 @@ class FunctionMeasurer:
         """The seconds of each repeat, or none and a message."""
         try:
             returned = self._measure(config)
-        except Exception as error:  # noqa: BLE001 - a kernel may fail in any way
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a kernel may fail in any way
             theirs = error.__traceback__.tb_next if error.__traceback__ else None
             text = "".join(traceback.format_exception(type(error), error, theirs))
             return (), text.strip()

@@ -208,10 +208,13 @@ def find_recorded(path: Path | str) -> Path:
 
     Raises:
         UnknownNameError: It is no path, and there is no shipped space of this name.
+        SettingsError: It is a folder.
     """
     name, known = str(path), shipped()
     if "/" in name or name.endswith(_SUFFIXES) or Path(name).is_file():
         return Path(name).expanduser()
+    if Path(name).is_dir():
+        raise SettingsError(f"{name} is a folder; name the .json or .json.gz files in it.")
     if name not in known:
         where = "a recorded space is a .json or .json.gz file, or a shipped one"
         raise UnknownNameError("space", name, known, where=where)

@@ -20,7 +20,6 @@ from chameleon_ray.run_folder import is_in_use
 from chameleon_ray.space import DesignSpace, KnobValues
 from chameleon_ray.tunables import Plain, Tunables
 
-_COUNTED = (Purpose.DEFAULT, Purpose.SEARCH)
 _SEARCH_PHASES = ("explore", "sample", "fit", "other")
 PHASES = ("explore", "sample", "fit", "build", "run", "other")
 
@@ -179,7 +178,7 @@ def _layer(result: LayerResult, ended: Sequence[int], parts: _Parts) -> Subject:
         name=f"Layer {layer.index}: {layer.name}",
         flop=layer.task.flop,
         uses=layer.uses,
-        measurements=tuple(m for m in measured if m.purpose in _COUNTED),
+        measurements=tuple(m for m in measured if m.purpose.counted),
         rounds=rounds,
         default_seconds=result.default_seconds,
         best_seconds=result.best_seconds,

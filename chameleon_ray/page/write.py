@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import os
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
 
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.files import write_whole
 from chameleon_ray.page.assemble import default_place, sections
 from chameleon_ray.page.runs import load_run
 
@@ -50,8 +50,8 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> list[Path]:
         if svgs:
             folder.mkdir(exist_ok=True)
         for name, svg in svgs.items():
-            _keep(folder / name, svg)
-        _keep(page, _render(found))
+            write_whole(folder / name, svg.encode())
+        write_whole(page, _render(found).encode())
     except OSError as error:
         raise SettingsError(
             f"{page}: the report cannot be written there: {error.strerror or error}. Choose "
@@ -87,13 +87,3 @@ def _render(found: Sequence[object]) -> str:
 
 def _resource(name: str) -> str:
     return resources.files("chameleon_ray.page").joinpath(name).read_text(encoding="utf-8")
-
-
-def _keep(path: Path, text: str) -> None:
-    """All of it or nothing: a browser may be reading the one before."""
-    aside = path.with_name(f"{path.name}.tmp")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        os.replace(aside, path)  # noqa: PTH105 - says that what is there goes
-    finally:
-        aside.unlink(missing_ok=True)
