@@ -45,11 +45,17 @@ SHIPPED = ("convolution_A4000", "gemm_RTX_2080_Ti")
 def variants() -> dict[str, Policy]:
     """The shipped policy first, then with one switch changed."""
     ours = load_policy("chameleon")[1]
+    gaussian = ours.cost_model
+    assert isinstance(gaussian, GaussianSettings)  # noqa: S101 - of the shipped policy
     greedy = replace(ours, sampler=GreedySettings(batch=4, epsilon=0))
     models = {
         "mean instead of draws": GaussianSettings(temper=0),
         "untempered draws": GaussianSettings(temper=1),
-        "no clipping": replace(ours.cost_model, clip=1),
+        "half the temper": replace(gaussian, temper=0.15),
+        "twice the temper": replace(gaussian, temper=0.6),
+        "the slowest quarter clipped": replace(gaussian, clip=0.75),
+        "no clipping": replace(gaussian, clip=1),
+        "32 draws": replace(gaussian, draws=32),
         "forest": ForestSettings(),
     }
     return {
