@@ -48,7 +48,7 @@ def variants() -> dict[str, Policy]:
     gaussian = ours.cost_model
     assert isinstance(gaussian, GaussianSettings)  # noqa: S101 - of the shipped policy
     greedy = replace(ours, sampler=GreedySettings(batch=4, epsilon=0))
-    models = {
+    models: dict[str, GaussianSettings | ForestSettings] = {
         "mean instead of draws": GaussianSettings(temper=0),
         "untempered draws": GaussianSettings(temper=1),
         "half the temper": replace(gaussian, temper=0.15),

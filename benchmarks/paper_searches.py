@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from chameleon_ray.assembly import search
 from chameleon_ray.compare import versions
+from chameleon_ray.files import write_whole
 from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace, find_recorded
 from chameleon_ray.phases import Phases
 from chameleon_ray.replay import best_so_far
@@ -77,9 +78,7 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
     watched = _watched(recorded, history, rounds)
     path = watched_path(Path(folder), key)
     path.parent.mkdir(parents=True, exist_ok=True)
-    aside = path.with_suffix(".tmp")
-    aside.write_bytes(gzip.compress(json.dumps(asdict(watched)).encode()))
-    aside.rename(path)
+    write_whole(path, gzip.compress(json.dumps(asdict(watched)).encode()))
     return _search(recorded, key, history, watched)
 
 

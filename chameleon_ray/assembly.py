@@ -19,7 +19,7 @@ from chameleon_ray.task_tuner import Budget, History, tune_task
 from chameleon_ray.tasks import Task
 
 
-class Search(Iterator[History]):
+class RunningSearch(Iterator[History]):
     """A search under way: everything measured so far, after each batch.
 
     Args:
@@ -56,7 +56,7 @@ def search(
     default: Configs | None = None,
     hopeless: int = 0,
     observe: Callable[[Round], None] = lambda _round: None,
-) -> Search:
+) -> RunningSearch:
     """Search a space as a policy says. The explorer is made here; closing the search frees it.
 
     Args:
@@ -98,4 +98,4 @@ def search(
         hopeless=hopeless,
         observe=observe,
     )
-    return Search(rounds, explorer)
+    return RunningSearch(rounds, explorer)

@@ -113,22 +113,30 @@ def record(
     ] = None,
 ) -> None:
     """Write a run as recorded spaces, or measure a layer whole and write that."""
-    from chameleon_ray import record as recording
-
-    if network is None:
-        if run is None or layer or limit or env != "cpu":
-            raise SettingsError(
-                "record: give NETWORK and --layer N to measure a layer whole, or --run RUN alone "
-                "to write what a run has measured."
-            )
-        for written in recording.write_run(run, out or Path("spaces")):
-            _tell(written)
-        return
-    if layer is None:
+    if network is not None and layer is not None:
+        _record_layer(network, layer, env=env, limit=limit, run=run, out=out)
+    elif network is not None:
         raise SettingsError(
             f"record: give --layer N; `chameleon-ray layers {network}` lists them with the "
             "sizes of their spaces."
         )
+    elif run is None or layer or limit or env != "cpu":
+        raise SettingsError(
+            "record: give NETWORK and --layer N to measure a layer whole, or --run RUN alone "
+            "to write what a run has measured."
+        )
+    else:
+        from chameleon_ray.record import write_run
+
+        for written in write_run(run, out or Path("spaces")):
+            _tell(written)
+
+
+def _record_layer(
+    network: str, layer: int, *, env: str, limit: int | None, run: Path | None, out: Path | None
+) -> None:
+    from chameleon_ray.record import sweep
+
     name = f"{network}_layer{layer}_{Path(env).stem}"
     folder = run or Path("runs") / f"record-{name}"
     try:
@@ -136,7 +144,7 @@ def record(
             from chameleon_ray.live import live
 
             with live() as on_progress:
-                written = recording.sweep(
+                written = sweep(
                     network,
                     layer,
                     out=out or Path(f"{name}.json.gz"),

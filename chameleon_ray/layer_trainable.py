@@ -12,7 +12,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
-from chameleon_ray.assembly import Search, search
+from chameleon_ray.assembly import RunningSearch, search
 from chameleon_ray.coordinator import PoolMeasurer
 from chameleon_ray.errors import ChameleonError, NothingValidError
 from chameleon_ray.measure import Measurement, Purpose
@@ -70,7 +70,7 @@ class LayerTrainable(tune.Trainable):
 
         torch.set_num_threads(1)
         self._context = context
-        self._rounds: Search | None = None
+        self._rounds: RunningSearch | None = None
         self._begin(config["layer"])
         context.coordinator.check_in.remote()
 
@@ -92,7 +92,7 @@ class LayerTrainable(tune.Trainable):
             self._close()
             self._rounds = self._tuning()
 
-    def _tuning(self) -> Search:
+    def _tuning(self) -> RunningSearch:
         c, task = self._context, self._layer.task
         return search(
             task,
