@@ -11,6 +11,7 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from chameleon_ray import history, network_tuner, report
@@ -101,41 +102,30 @@ def compare_network(
     """
     if len(set(policies)) < len(policies):
         raise SettingsError("--policy: a policy stands twice; name each once.")
-    runs = [
-        _run(
-            make_plan(
-                network,
-                env=env,
-                policy=policy,
-                layers=layers,
-                trials=trials,
-                time_budget_seconds=None,
-                seed=seed,
-                address=None,
-            ),
-            out,
-        )
-        for seed, policy in itertools.product(seeds, policies)
-    ]
+    plan = partial(
+        make_plan,
+        network,
+        env=env,
+        layers=layers,
+        trials=trials,
+        time_budget_seconds=None,
+        address=None,
+    )
+    wanted = itertools.product(seeds, policies)
+    runs = [_run(plan(policy=policy, seed=seed), out) for seed, policy in wanted]
     store, found = Searches(out / SEARCHES), dict[SearchKey, Search]()
     for run in runs:
         found |= {key: s for key in run.keys.values() if (s := store.find(key)) is not None}
     missing = [run for run in runs if not all(key in found for key in run.keys.values())]
-    started = _now()
+    started, kept = _now(), len(runs) - len(missing)
 
     def tell(done: int) -> None:
         if on_progress is not None:
-            on_progress(
-                Standing(
-                    done=done,
-                    kept=len(runs) - len(missing),
-                    total=len(runs),
-                    seconds=_now() - started,
-                )
-            )
+            seconds = _now() - started
+            on_progress(Standing(done=done, kept=kept, total=len(runs), seconds=seconds))
 
-    tell(len(runs) - len(missing))
-    for done, run in enumerate(missing, start=len(runs) - len(missing) + 1):
+    tell(kept)
+    for done, run in enumerate(missing, start=kept + 1):
         for search in _tuned(run, on_run):
             store.write(search)
             found[search.key] = search
