@@ -86,18 +86,19 @@ def _rounds(found: Mapping[str, LiveComparison]) -> Iterator[str]:
             rows.append([network, label, steps, batch, *(f"{v:.2f}" for v in phases.values())])
     head = ["network", "column", "configs scored", "measured", "explore", "sample", "fit"]
     yield markdown_table([*head, "build", "run"], rows)
-    yield "Scored and measured: of a round, on average. The phases are minutes of a run."
+    yield "Scored and measured: of a round, on average. The phases are minutes of a run." + _torn(
+        found
+    )
 
 
 def _times(found: Mapping[str, LiveComparison]) -> Iterator[str]:
     """Tables 2 and 3."""
     yield "## Time and quality, all columns (figure 10, tables 2 and 3)"
-    hours, speeds, torn = [], [], False
+    hours, speeds = [], []
     for network, live in found.items():
         hour, speed = [network], [network]
         for policy in COLUMNS.values():
             results = [_result(f) for (name, _), f in live.folders.items() if name == policy]
-            torn = torn or not all(r["wall_is_whole"] for r in results)
             hour.append(f"{np.mean([r['wall_seconds'] for r in results]) / 60:.1f}")
             sums = [
                 sum(layer["uses"] * (layer["best_seconds"] or np.nan) for layer in r["layers"])
@@ -107,12 +108,23 @@ def _times(found: Mapping[str, LiveComparison]) -> Iterator[str]:
         hours.append(hour)
         speeds.append(speed)
     head = ["network", *COLUMNS]
-    yield "Table 2, minutes of a run, equal measurements:"
+    yield "Table 2, minutes of a run, equal measurements:" + _torn(found)
     yield markdown_table(head, hours)
-    if torn:
-        yield "A run was stopped and gone on with: its minutes are those after it went on."
     yield "Table 3, milliseconds of the layers tuned, each as often as the network has it:"
     yield markdown_table(head, speeds)
+
+
+def _torn(found: Mapping[str, LiveComparison]) -> str:
+    """What the minutes of runs that were stopped and gone on with are; empty if there are none."""
+    folders = [folder for live in found.values() for folder in live.folders.values()]
+    torn = sum(not _result(folder)["wall_is_whole"] for folder in folders)
+    if not torn:
+        return ""
+    return (
+        f" {torn} of {len(folders)} runs were stopped and gone on with: of those, building, "
+        "running and the whole count from when they went on, and the search is played again from "
+        "the start."
+    )
 
 
 def _result(folder: Path) -> dict[str, Any]:

@@ -9,9 +9,8 @@ import numpy as np
 from paper_searches import PHASES, Values, Watched
 
 from chameleon_ray.measure.recorded import RecordedSpace
+from chameleon_ray.scores import SHARE
 from chameleon_ray.searches import Search
-
-SHARE = 0.95  # of the optimum: what counts as found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

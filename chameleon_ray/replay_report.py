@@ -30,7 +30,7 @@ def table(recorded: RecordedSpace, found: Mapping[str, Sequence[Replay]], *, tri
     result.add_column("seeds", justify="right")
     for n in points:
         result.add_column(f"after {n}", justify="right")
-    result.add_column(f"to {SHARE:.0%}", justify="right")
+    result.add_column(f"median to {SHARE:.0%}", justify="right")
     for policy, replays in found.items():
         curves = [_curve(recorded, replay) for replay in replays]
         means = np.mean([score_at(curve, points) for curve in curves], axis=0)

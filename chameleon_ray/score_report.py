@@ -34,7 +34,8 @@ def legend(tables: Sequence[Table]) -> Iterator[str]:
     )
     yield (
         "In brackets: the 95% interval of the mean by bootstrap, over the seeds of a space, over "
-        "the kernels for the mean over spaces; none of a single seed or kernel."
+        "the kernels for the mean over spaces, where it is too narrow if they are few; none of a "
+        "single seed or kernel."
     )
     if any(len(table.rows) > 1 for table in tables):
         yield (

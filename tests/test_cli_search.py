@@ -72,7 +72,7 @@ def test_a_table_for_each_space(call, small):
     assert "recorded: a GPU" in out
     assert "optimum 1.000 ms" in out
     head, row = out.splitlines()[-2:]
-    assert head.split() == ["policy", "seeds", "after", "16", "after", "18", "to", "95%"]
+    assert head.split() == ["policy", "seeds", "after", "16", "after", "18", "median", "to", "95%"]
     assert row.split()[:2] == ["random", "2"]
 
 

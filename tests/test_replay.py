@@ -144,7 +144,7 @@ def test_table(small):
         },
         trials=40,
     )
-    assert heads == ["policy", "seeds", "after 16", "after 32", "after 40", "to 95%"]
+    assert heads == ["policy", "seeds", "after 16", "after 32", "after 40", "median to 95%"]
     assert fast == ("fast", "2", "0.625", "0.976", "0.976", "24")
     assert stuck == ("[stuck]", "4", "0.375", "0.375", "0.375", ">40")
 
