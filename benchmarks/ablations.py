@@ -106,7 +106,8 @@ def main() -> None:
     arguments = parser.parse_args()
 
     def progress(standing: Standing) -> None:
-        print(f"\r{standing.done}/{standing.total}", end="", file=sys.stderr, flush=True)
+        if sys.stderr.isatty():
+            print(f"\r{standing.done}/{standing.total}", end="", file=sys.stderr, flush=True)
 
     found = curves(
         compare(

@@ -11,7 +11,7 @@ from chameleon_ray.space import BoolArray, Configs, DesignSpace
 
 
 class ThompsonSampler:
-    """Each pick is the best new candidate of one member of an ensemble, drawn at random.
+    """Each pick is the best new candidate of another member of an ensemble, drawn at random.
 
     Thompson sampling (Thompson, 1933): a config is picked as often as it may be the best one, as
     far as the measurements tell. Of candidates that a member holds to be equal, the one that all
@@ -45,7 +45,8 @@ class ThompsonSampler:
         new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
         configs, members = candidates.configs[new], candidates.members[:, new]
         picks: list[int] = []
-        for row in rng.choice(len(members), size=min(batch, len(configs)), replace=True):
+        again = len(members) < batch  # members are asked twice only if there are not enough
+        for row in rng.choice(len(members), size=min(batch, len(configs)), replace=again):
             scores = members[row].copy()
             scores[picks] = -np.inf
             picks.append(int(scores.argmax()))
