@@ -18,6 +18,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from chameleon_ray.settings import (
     GaussianSettings,
     GreedySettings,
     Policy,
+    StagedSettings,
     ThompsonSettings,
 )
 
@@ -45,19 +47,22 @@ SHIPPED = ("convolution_A4000", "gemm_RTX_2080_Ti")
 def variants() -> dict[str, Policy]:
     """The shipped policy first, then with one switch changed."""
     ours = load_policy("chameleon")[1]
-    gaussian = ours.cost_model
-    assert isinstance(gaussian, GaussianSettings)  # noqa: S101 - of the shipped policy
-    greedy = replace(ours, sampler=GreedySettings(batch=4, epsilon=0))
-    models: dict[str, GaussianSettings | ForestSettings] = {
-        "mean instead of draws": GaussianSettings(temper=0),
-        "untempered draws": GaussianSettings(temper=1),
-        "half the temper": replace(gaussian, temper=0.15),
-        "twice the temper": replace(gaussian, temper=0.6),
-        "the slowest quarter clipped": replace(gaussian, clip=0.75),
-        "no clipping": replace(gaussian, clip=1),
-        "32 draws": replace(gaussian, draws=32),
-        "forest": ForestSettings(),
+    staged = ours.cost_model
+    assert isinstance(staged, StagedSettings)  # noqa: S101 - of the shipped policy
+    then = partial(replace, staged.then)
+    models: dict[str, StagedSettings | ForestSettings | GaussianSettings] = {
+        "a forest alone": ForestSettings(),
+        "a Gaussian process alone": staged.then,
+        "a forest until 64": replace(staged, until=64),
+        "100 trees": replace(staged, first=ForestSettings()),
+        "mean instead of draws": replace(staged, then=then(temper=0)),
+        "untempered draws": replace(staged, then=then(temper=1)),
+        "half the temper": replace(staged, then=then(temper=0.15)),
+        "twice the temper": replace(staged, then=then(temper=0.6)),
+        "the slowest quarter clipped": replace(staged, then=then(clip=0.75)),
+        "no clipping": replace(staged, then=then(clip=1)),
     }
+    greedy = replace(ours, sampler=GreedySettings(batch=4, epsilon=0))
     return {
         "chameleon": ours,
         "random start": replace(ours, start="random"),

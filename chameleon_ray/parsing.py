@@ -21,6 +21,7 @@ from chameleon_ray.settings import (
     PpoSettings,
     RandomSettings,
     RepeatSettings,
+    StagedSettings,
     ThompsonSettings,
 )
 
@@ -80,7 +81,12 @@ def _known_keys(kind: Any, path: list[str]) -> list[str]:
 
 
 def _hints(kind: Any) -> dict[str, Any]:
-    nested = {"cost_model": CostModelSettings, "repeats": RepeatSettings}
+    nested = {
+        "cost_model": CostModelSettings,
+        "repeats": RepeatSettings,
+        "first": ForestSettings,
+        "then": GaussianSettings,
+    }
     return {f.name: nested.get(f.name, object) for f in dataclasses.fields(kind)}
 
 
@@ -95,11 +101,12 @@ _KINDS: dict[str, type] = {
     "xgb": CostModelSettings,
     "forest": ForestSettings,
     "gaussian": GaussianSettings,
+    "staged": StagedSettings,
     "measured": MeasuredSettings,
     "plugin": PluginSettings,
 }
 _KINDS_OF = {
     "explorer": ("ppo", "annealing", "genetic", "random"),
     "sampler": ("adaptive", "greedy", "thompson"),
-    "cost_model": ("xgb", "forest", "gaussian", "measured"),
+    "cost_model": ("xgb", "forest", "gaussian", "staged", "measured"),
 }

@@ -160,7 +160,7 @@ class GreedySettings:
 class ThompsonSettings:
     """Each pick is the best candidate of one member of an ensemble, drawn at random.
 
-    Needs a cost model with members: `gaussian` or `forest`.
+    Needs a cost model with members: `staged`, `gaussian` or `forest`.
 
     Attributes:
         batch: Configs of a round.
@@ -227,6 +227,23 @@ class GaussianSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StagedSettings:
+    """A forest while little is measured, then a Gaussian process.
+
+    Attributes:
+        until: From so many measurements on, failed ones included, the second answers.
+        first: The forest.
+        then: The Gaussian process.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["staged"] = "staged"
+    until: Count = 32
+    first: ForestSettings = field(default_factory=ForestSettings)
+    then: GaussianSettings = field(default_factory=GaussianSettings)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeasuredSettings:
     """No model: a config's score is its measured fitness, and 0 if it has none."""
 
@@ -276,6 +293,7 @@ CostModel = Annotated[
     Annotated[CostModelSettings, Tag("xgb")]
     | Annotated[ForestSettings, Tag("forest")]
     | Annotated[GaussianSettings, Tag("gaussian")]
+    | Annotated[StagedSettings, Tag("staged")]
     | Annotated[MeasuredSettings, Tag("measured")]
     | _Plugin,
     _by_kind("xgb"),

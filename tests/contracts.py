@@ -15,6 +15,7 @@ from chameleon_ray.settings import (
     GaussianSettings,
     GreedySettings,
     Policy,
+    StagedSettings,
 )
 from chameleon_ray.space import Constraint, DesignSpace, options, split
 
@@ -28,6 +29,7 @@ COST_MODELS = {
     "xgb": CostModelSettings(),
     "forest": ForestSettings(),
     "gaussian": GaussianSettings(),
+    "staged": StagedSettings(until=40),
 }
 
 

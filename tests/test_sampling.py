@@ -250,7 +250,7 @@ class TestThompson:
         candidates = Candidates(
             configs=np.zeros((1, 2), dtype=np.int32), scores=np.zeros(1, dtype=np.float32)
         )
-        with pytest.raises(SettingsError, match="gaussian or forest"):
+        with pytest.raises(SettingsError, match="staged, gaussian or forest"):
             ThompsonSampler(ThompsonSettings()).choose(
                 self.SPACE, candidates, candidates.configs[:0], NONE, np.random.default_rng(0)
             )

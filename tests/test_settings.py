@@ -130,7 +130,7 @@ def test_settings_travel_and_cannot_be_changed(kind):
     [
         ("explorer: {kind: dqn}", "ppo, annealing, genetic, random"),
         ("sampler: {kind: all}", "adaptive, greedy, thompson"),
-        ("cost_model: {kind: gnn}", "xgb, forest, gaussian, measured"),
+        ("cost_model: {kind: gnn}", "xgb, forest, gaussian, staged, measured"),
     ],
 )
 def test_an_unknown_kind_is_named_with_the_known_ones(text, known):

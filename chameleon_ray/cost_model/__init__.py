@@ -16,6 +16,7 @@ from chameleon_ray.settings import (
     GaussianSettings,
     MeasuredSettings,
     PluginSettings,
+    StagedSettings,
 )
 from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 
@@ -77,6 +78,10 @@ def make_cost_model(settings: CostModelKind, *, seed: int) -> CostModel:
             from chameleon_ray.cost_model.gaussian import GaussianCostModel
 
             return GaussianCostModel(settings, seed=seed)
+        case StagedSettings():
+            from chameleon_ray.cost_model.staged import StagedCostModel
+
+            return StagedCostModel(settings, seed=seed)
         case MeasuredSettings():
             from chameleon_ray.cost_model.measured import MeasuredCostModel
 

@@ -39,7 +39,7 @@ class ThompsonSampler:
         """
         if candidates.members is None:
             raise SettingsError(
-                "the sampler thompson needs a cost model with members: gaussian or forest."
+                "the sampler thompson needs a cost model with members: staged, gaussian or forest."
             )
         batch = self._settings.batch
         new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
