@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 
 import numpy as np
 import numpy.typing as npt
@@ -127,7 +128,7 @@ class AnovaProcess:
         """
         variances = np.exp(self._logs)
         n = len(configs)
-        covariance = np.tensordot(variances[:-1], self._parts(configs), 1)
+        covariance = self._covariance(configs, variances)
         covariance[np.diag_indices(n)] += variances[-1] + _JITTER
         factor = cho_factor(covariance, lower=True, check_finite=False)
         prior = [self._draw(g, v, draws, rng) for g, v in zip(self.groups, variances, strict=False)]
@@ -143,15 +144,22 @@ class AnovaProcess:
             tables.append(update.astype(np.float32))
         return tuple(tables)
 
+    def _covariance(self, configs: Configs, variances: Matrix) -> Matrix:
+        """Covariance of the configs, `(n, n)`; that of each group is not kept."""
+        total, alike = np.zeros((len(configs), len(configs))), self._alike(configs)
+        for group, variance in zip(self.groups, variances, strict=False):
+            total += reduce(np.multiply, (alike[knob] for knob in group)) * variance
+        return total
+
+    def _alike(self, configs: Configs) -> dict[int, Matrix]:
+        """Of each knob, the covariance of the configs' choices at variance 1, `(n, n)`."""
+        live = [group[0] for group in self.groups if len(group) == 1]
+        return {k: self._kernels[k][np.ix_(configs[:, k], configs[:, k])] for k in live}
+
     def _parts(self, configs: Configs) -> npt.NDArray[np.float64]:
         """Covariance of the configs under each group at variance 1, `(groups, n, n)`."""
-        alike = {
-            g[0]: self._kernels[g[0]][np.ix_(configs[:, g[0]], configs[:, g[0]])]
-            for g in self.groups
-            if len(g) == 1
-        }
-        n = len(configs)
-        parts = [np.prod([alike[knob] for knob in group], axis=0) for group in self.groups]
+        n, alike = len(configs), self._alike(configs)
+        parts = [reduce(np.multiply, (alike[knob] for knob in group)) for group in self.groups]
         return np.array(parts).reshape(-1, n, n)
 
     def _places(self, configs: Configs, group: Sequence[int]) -> npt.NDArray[np.intp]:
