@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import sys
 import time
@@ -48,6 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except ChameleonError as error:
         print(f"chameleon-ray: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno != errno.ENOSPC:
+            raise
+        print("chameleon-ray: no space left where the output goes; free some.", file=sys.stderr)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # for what is still in the buffer
+        sys.exit(2)
 
 
 @app.command()

@@ -401,3 +401,20 @@ def test_script_tunes_resnet18_by_default(tuner, monkeypatch):
     with pytest.raises(SystemExit):
         runpy.run_path(str(ROOT / "tune_network.py"), run_name="__main__")
     assert len(tuner.calls) == 1
+
+
+def test_an_output_that_is_full_is_told(tmp_path):
+    """No traceback when the disk behind stdout has no space left."""
+    code = "from chameleon_ray.cli import main; main(['layers', 'resnet18', '--json'])"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            cwd=tmp_path,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1].startswith("chameleon-ray: no space left")
+    assert "Traceback" not in done.stderr
