@@ -149,19 +149,23 @@ def _live(
 
 @contextlib.contextmanager
 def _progress() -> Iterator[Callable[[Standing], None]]:
-    """Shows on stderr how far the comparison is."""
+    """Shows on stderr how far the comparison is, once it has begun: bad input has no bar."""
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
     screen = console(stderr=True)
-    with Progress(
+    bar = Progress(
         "searches", BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=screen
-    ) as bar:
-        task = bar.add_task("searches", total=None)
+    )
+    task = bar.add_task("searches", total=None)
 
-        def show(standing: Standing) -> None:
-            bar.update(task, total=standing.total, completed=standing.done)
+    def show(standing: Standing) -> None:
+        bar.start()
+        bar.update(task, total=standing.total, completed=standing.done)
 
+    try:
         yield show
+    finally:
+        bar.stop()
 
 
 def _print(
