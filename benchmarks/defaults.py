@@ -13,10 +13,10 @@ import math
 import os
 from dataclasses import dataclass
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.machine import cpu, usable_cores
 from chameleon_ray.measure.backend import Backend, open_backend
 from chameleon_ray.networks import NETWORKS, network
-from chameleon_ray.settings import Env
 from chameleon_ray.space import Choice, KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import default_config, design_space

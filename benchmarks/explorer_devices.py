@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from chameleon_ray.errors import SettingsError
 from chameleon_ray.measure.recorded import RecordedSpace, load_recorded
 from chameleon_ray.measure.simulated import Seconds, simulated_seconds_of
 from chameleon_ray.measure.simulated_gpu import gpu_seconds, gpu_space
@@ -64,6 +65,8 @@ def open_device(name: str) -> Device:
             space=cpu,
             seconds=lambda configs: simulated_seconds_of(task, target, cpu, configs),
         )
+    if kind == "lookup":
+        return lookup_device(load_recorded(rest))
     if rest:
         found: Device = load(name, what="device")()
         return found
@@ -84,6 +87,35 @@ def recorded_device(recorded: RecordedSpace) -> Device:
 
     return Device(
         name=recorded.name, label="recorded", task=recorded.task, space=space, seconds=seconds
+    )
+
+
+def lookup_device(recorded: RecordedSpace) -> Device:
+    """A forest fitted to live measurements, asked about the whole space that they are drawn from.
+
+    It knows no failures.
+
+    Raises:
+        SettingsError: It is no recording of a layer, so that its whole space is not known.
+    """
+    from sklearn.ensemble import ExtraTreesRegressor
+
+    if recorded.live is None:
+        raise SettingsError(f"lookup:{recorded.name}: not a recording of one of our layers.")
+    space, ok = recorded.live.space, np.isfinite(recorded.seconds)
+    forest = ExtraTreesRegressor(32, random_state=0, n_jobs=1)
+    forest.fit(space.features(recorded.configs[ok]), np.log(recorded.seconds[ok]))
+
+    def seconds(configs: Configs) -> Seconds:
+        found: Seconds = np.exp(forest.predict(space.features(configs)))
+        return found
+
+    return Device(
+        name=f"lookup:{recorded.name}",
+        label=f"forest fitted to {int(ok.sum()):,} measurements",
+        task=recorded.live.task,
+        space=space,
+        seconds=seconds,
     )
 
 

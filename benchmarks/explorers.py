@@ -10,7 +10,8 @@ rounds on one of them. `loop`: the search itself. What is in `--out` is not comp
 holds one JSON object a line.
 
 A space is `cpu:NETWORK:LAYER` (the CPU template on the simulated device), `cuda:NETWORK:LAYER` (the
-paper's CUDA space on the simulated GPU), a recorded space (a file, or a shipped one's name), or
+paper's CUDA space on the simulated GPU), a recorded space (a file, or a shipped one's name),
+`lookup:FILE` (a forest fitted to a recording of one of our layers, asked about its whole space), or
 `package.module:function`, which returns a `Device`: any function of configs can stand for one.
 A score is the shortest time known of the space over the time of a config: 1 is the best, 0 failed.
 """
@@ -189,7 +190,7 @@ def search(device: Device, best: float, key: Row) -> Row:
         budget=Budget(measurements=key["n"]),
         rng=rng,
         phases=phases,
-        hopeless=key["n"] + 1,
+        hopeless=None,
     )
     for history in rounds:
         measured = history.measurements

@@ -32,8 +32,11 @@ LAYERS = {"alexnet": (1, 4), "vgg16": (1, 2, 4), "resnet18": (6, 9, 11)}  # Tabl
 DIFFERS = """\
 - **The device** is the CPU named above and not a Titan Xp, the templates are this package's for
   CPUs, and a space has up to 5 million configurations. Only ratios can be set beside the paper's.
-- **The reference** is the fastest of all runs: their winners are timed once more, in turns. Curves
-  are of single measurements, as the searches saw them, and so a little noisy; a score may pass 1.
+- **The reference** is the fastest of all runs. Whatever a search held for its best at any moment is
+  timed once more, in turns with all the others; curves are made of these times, and table 3 of the
+  last of each search.
+- **The paper's columns** do not know the default configuration of a layer, as in the paper;
+  `chameleon` begins with it.
 - **A network's time** is the sum over the layers tuned here, each as often as the network has it;
   the paper's is that of the whole network.
 - **A run tunes all layers of its network at once**, so that wall time is that of the run."""
@@ -97,14 +100,14 @@ def _times(found: Mapping[str, LiveComparison]) -> Iterator[str]:
     hours, speeds = [], []
     for network, live in found.items():
         hour, speed = [network], [network]
+        uses_of = {space: layer.uses for space, layer in live.layers.items()}
         for policy in COLUMNS.values():
             results = [_result(f) for (name, _), f in live.folders.items() if name == policy]
             hour.append(f"{np.mean([r['wall_seconds'] for r in results]) / 60:.1f}")
-            sums = [
-                sum(layer["uses"] * (layer["best_seconds"] or np.nan) for layer in r["layers"])
-                for r in results
-            ]
-            speed.append(f"{np.mean(sums) * 1e3:.3f}")
+            total = sum(
+                uses * np.mean(_last(live, policy, space)) for space, uses in uses_of.items()
+            )
+            speed.append(f"{total * 1e3:.3f}")
         hours.append(hour)
         speeds.append(speed)
     head = ["network", *COLUMNS]
@@ -112,6 +115,12 @@ def _times(found: Mapping[str, LiveComparison]) -> Iterator[str]:
     yield markdown_table(head, hours)
     yield "Table 3, milliseconds of the layers tuned, each as often as the network has it:"
     yield markdown_table(head, speeds)
+
+
+def _last(live: LiveComparison, policy: str, space: str) -> list[float]:
+    """What each search of a layer held for its best in the end, in seconds; NaN for nothing."""
+    searches = [s for s in live.searches if (s.key.policy, s.key.space) == (policy, space)]
+    return [s.best_seconds[-1] or np.nan for s in searches] or [np.nan]
 
 
 def _torn(found: Mapping[str, LiveComparison]) -> str:

@@ -72,7 +72,7 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
         rng=np.random.default_rng(key.seed),
         phases=phases,
         default=recorded.default,
-        hopeless=trials + 1,
+        hopeless=None,
         observe=lambda round_: rounds.append((round_, phases.taken())),
     )
     watched = _watched(recorded, history, rounds)

@@ -54,7 +54,7 @@ def search(
     rng: np.random.Generator,
     phases: Phases,
     default: Configs | None = None,
-    hopeless: int = 0,
+    hopeless: int | None = 32,
     observe: Callable[[Round], None] = lambda _round: None,
 ) -> RunningSearch:
     """Search a space as a policy says. The explorer is made here; closing the search frees it.
@@ -68,9 +68,8 @@ def search(
         seed: Of the explorer's and the cost model's own random choices.
         rng: Of all others.
         phases: Where the time goes.
-        default: Measured first `(knobs,)`; None if there is none.
-        hopeless: So many failures without a success end the search, but no fewer than the first
-            batch.
+        default: Measured first `(knobs,)`, if the policy is to know it; None if there is none.
+        hopeless: So many failures without a success end the search in an error; None: never.
         observe: Told of each round, once its batch is measured.
 
     Returns:
@@ -81,6 +80,7 @@ def search(
     """
     if policy.features == "knobs":
         space = space.with_knob_features()
+    default = default if policy.default == "first" else None
     first = first_batch(space, policy, rng, default=default)
     explorer = explorer_of(policy, space=space, seed=seed)
     rounds = tune_task(

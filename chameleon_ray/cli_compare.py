@@ -140,10 +140,11 @@ def _live(
         out=out,
         on_progress=on_progress,
     )
-    alone = [space for space, reference in found.references.items() if not reference.in_turns]
-    what = "the fastest of all runs, their winners timed in turns"
-    if alone:
-        what += f"; of {', '.join(alone)} as each run timed its own"
+    what = "the fastest of all runs; what each held for its best at any moment is timed in turns"
+    untimed = {space: len(r.told) for space, r in found.retimed.items() if r.told}
+    if untimed:
+        counts = ", ".join(f"{n} of {space}" for space, n in untimed.items())
+        what += f" (but {counts} could not be: these have the times that the runs told)"
     return found.searches, what
 
 

@@ -1,11 +1,13 @@
-"""Policies compared on the layers of a network, live: run after run, then the best timed in turns.
+"""Policies compared on the layers of a network, live: run after run, then their bests in turns.
 
-Nobody knows the shortest time of a real layer, so the reference is the fastest of all runs: each
-run's winner is built once more, and they are timed in turns on this machine.
+What a search held for its best after each measurement, and each run's winner, is built once more,
+and all are timed in turns on this machine. Curves are made of these times, and the fastest is the
+reference: nobody knows the shortest time of a real layer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import time
@@ -19,32 +21,17 @@ from chameleon_ray.compare import Standing
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.files import write_whole
 from chameleon_ray.machine import cpu_brand, usable_cores
-from chameleon_ray.measure import Job, Purpose
-from chameleon_ray.measure.bench import Bench
+from chameleon_ray.measure import Measurement
 from chameleon_ray.measure.broker import histogram
 from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Record, read_records
 from chameleon_ray.replay import best_so_far
-from chameleon_ray.results import Progress
+from chameleon_ray.results import LayerResult, Progress
+from chameleon_ray.retiming import Retimed, Retimer, Timed
 from chameleon_ray.searches import SEARCHES, Search, Searches, SearchKey, digest, policy_digest
-from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Layer
 
-_REFERENCES = "references.json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reference:
-    """The shortest time known of a layer.
-
-    Attributes:
-        seconds: Of one execution.
-        in_turns: Whether the runs' winners were timed in turns; if not, each run's own time of its
-            winner counts.
-    """
-
-    seconds: float
-    in_turns: bool
+_RETIMED = "retimed.json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,14 +39,15 @@ class LiveComparison:
     """What came of it.
 
     Attributes:
-        searches: One for each layer of each run, with their references.
-        references: By space, as in `Search.key`.
+        searches: One for each layer of each run, as timed in turns, with their references; none of
+            a layer for which no run has found anything valid.
+        retimed: The times of what they found, by space as in `Search.key`.
         folders: Run folder of each policy and seed; what `tune` reported lies beside it as `.json`.
         layers: The layers tuned, by space.
     """
 
     searches: list[Search]
-    references: Mapping[str, Reference]
+    retimed: Mapping[str, Retimed]
     folders: Mapping[tuple[str, int], Path]
     layers: Mapping[str, Layer]
 
@@ -130,16 +118,16 @@ def compare_network(
             store.write(search)
             found[search.key] = search
         tell(done)
-    references = _references(runs, out)
-    searches = [
-        replace(found[key], reference_seconds=references[key.space].seconds)
-        for run in sorted(runs, key=lambda run: policies.index(run.plan.policy_name))
-        for key in run.keys.values()
-        if key.space in references
-    ]
+    bests = {key: best for run in runs for key, best in _bests(run).items()}
+    retimed = _retimed(runs, bests, out)
     return LiveComparison(
-        searches=searches,
-        references=references,
+        searches=[
+            _as_retimed(found[key], bests[key], retimed[key.space])
+            for run in sorted(runs, key=lambda run: policies.index(run.plan.policy_name))
+            for key in run.keys.values()
+            if key.space in retimed
+        ],
+        retimed=retimed,
         folders={(run.plan.policy_name, run.plan.seed): run.folder for run in runs},
         layers={runs[0].keys[layer.index].space: layer for layer in runs[0].plan.layers},
     )
@@ -193,8 +181,7 @@ def _tuned(run: _Run, on_run: Callable[[Progress], None] | None) -> list[Search]
 def _search(run: _Run, layer: Layer, records: Sequence[Record], device: str) -> Search:
     """A layer's search as its journal tells it: measurements in the order in which they ended."""
     of_layer = [r for r in records if r.measurement.task == layer.task.key]
-    counted = [r.measurement for r in of_layer if r.measurement.purpose.counted]
-    counted = counted[: run.plan.trials]
+    counted = _counted(run, layer, records)
     return Search(
         key=run.keys[layer.index],
         kernel=run.keys[layer.index].space,
@@ -210,74 +197,67 @@ def _search(run: _Run, layer: Layer, records: Sequence[Record], device: str) -> 
     )
 
 
-def _references(runs: Sequence[_Run], out: Path) -> dict[str, Reference]:
-    """The shortest time known of each layer; timed anew only when the winners have changed.
-
-    A layer without a single success has none.
-    """
-    kept = out / _REFERENCES
-    known = json.loads(kept.read_text(encoding="utf-8")) if kept.exists() else {}
-    found: dict[str, Reference] = {}
-    bench: Bench | None = None
-    try:
-        for layer in runs[0].plan.layers:
-            space = runs[0].keys[layer.index].space
-            winners = _winners(runs, layer)
-            if not winners:
-                continue
-            configs = sorted(json.dumps(w.config, sort_keys=True) for w in winners)
-            mark = digest([runs[0].keys[layer.index].space_digest, configs])
-            if known.get(space, {}).get("of") != mark:
-                bench = bench or _bench(runs[0].plan)
-                reference = _timed_in_turns(bench, layer, winners)
-                known[space] = asdict(reference) | {"of": mark}
-                write_whole(kept, json.dumps(known).encode())
-            entry = known[space]
-            found[space] = Reference(seconds=entry["seconds"], in_turns=entry["in_turns"])
-    finally:
-        if bench is not None:
-            bench.close()
-    return found
+def _counted(run: _Run, layer: Layer, records: Sequence[Record]) -> list[Measurement]:
+    """A layer's measurements that count, as many as the budget has."""
+    of_layer = [r.measurement for r in records if r.measurement.task == layer.task.key]
+    return [m for m in of_layer if m.purpose.counted][: run.plan.trials]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Winner:
-    run: str
-    config: KnobValues
-    seconds: float
+class _Bests:
+    """What a search held for its best after each measurement, and what the run chose in the end."""
+
+    held: Sequence[Timed | None]
+    winner: Timed | None
+
+    def all(self) -> list[Timed]:
+        return [one for one in (*self.held, self.winner) if one is not None]
 
 
-def _winners(runs: Sequence[_Run], layer: Layer) -> list[_Winner]:
-    """The fastest config of each run that has one, with the time that the run gives it."""
-    found = []
-    for run in runs:
-        results = history.load(run.folder).result.layers
-        of_layer = next(result for result in results if result.layer.index == layer.index)
-        if of_layer.best_seconds is not None:
-            found.append(
-                _Winner(
-                    run=run.folder.name,
-                    config=of_layer.best_config,
-                    seconds=of_layer.best_seconds,
-                )
-            )
+def _bests(run: _Run) -> dict[SearchKey, _Bests]:
+    """Of each layer of a run."""
+    records, _ = read_records(run.folder)
+    results = {r.layer.index: r for r in history.load(run.folder).result.layers}
+    found = {}
+    for layer in run.plan.layers:
+        counted = _counted(run, layer, records)
+        timed = (Timed(config=m.config, seconds=m.seconds) if m.ok else None for m in counted)
+        held = tuple(itertools.accumulate(timed, _faster))
+        winner = _winner(results[layer.index], counted)
+        found[run.keys[layer.index]] = _Bests(held=held, winner=winner)
     return found
 
 
-def _bench(plan: Plan) -> Bench:
-    bench = Bench(plan.env, plan.target, seed=0)
-    bench.start()
-    return bench
+def _winner(result: LayerResult, counted: Sequence[Measurement]) -> Timed | None:
+    """What a run chose in the end, unless it has gone beyond these measurements since."""
+    known = result.default_won or any(m.config == result.best_config for m in counted)
+    if result.best_seconds is None or not known:
+        return None
+    return Timed(config=result.best_config, seconds=result.best_seconds)
 
 
-def _timed_in_turns(bench: Bench, layer: Layer, winners: Sequence[_Winner]) -> Reference:
-    """The fastest winner of one interleaved timing; the fastest as told, if none can be timed."""
-    distinct = {json.dumps(sorted(w.config.items())): w.config for w in winners}
-    jobs = [
-        Job(task=layer.task, config=config, purpose=Purpose.FINALIST)
-        for config in distinct.values()
-    ]
-    times = [m.seconds for m in bench.compare(jobs) if m.ok]
-    if times:
-        return Reference(seconds=min(times), in_turns=True)
-    return Reference(seconds=min(w.seconds for w in winners), in_turns=False)
+def _faster(one: Timed | None, other: Timed | None) -> Timed | None:
+    known = [timed for timed in (one, other) if timed is not None]
+    return min(known, key=lambda timed: timed.seconds, default=None)
+
+
+def _retimed(
+    runs: Sequence[_Run], bests: Mapping[SearchKey, _Bests], out: Path
+) -> dict[str, Retimed]:
+    """The times of what was found, by space; a layer without a single success has none."""
+    plan = runs[0].plan
+    retimer, found = Retimer(out / _RETIMED, plan.env, plan.target), dict[str, Retimed]()
+    with contextlib.closing(retimer):
+        for layer in plan.layers:
+            key = runs[0].keys[layer.index]
+            told = [one for k, best in bests.items() if k.space == key.space for one in best.all()]
+            if told:
+                origin = key.space_digest
+                found[key.space] = retimer.retime(key.space, layer.task, told, origin=origin)
+    return found
+
+
+def _as_retimed(search: Search, bests: _Bests, retimed: Retimed) -> Search:
+    """The search with the times of what it held for its best at each moment."""
+    times = tuple(retimed.of(held.config) if held else None for held in bests.held)
+    return replace(search, best_seconds=times, reference_seconds=retimed.seconds)

@@ -29,8 +29,6 @@ from chameleon_ray.task_tuner import Budget
 from chameleon_ray.tasks import NamedTask
 from chameleon_ray.tunables import Plain
 
-_HOPELESS = 32  # so many failures without a success end the search
-
 
 def tune_function(
     measure: Measure,
@@ -142,14 +140,13 @@ def _search(plan: FunctionPlan, measurer: FunctionMeasurer, journal: RoundJourna
     rounds = search(
         NamedTask(key=plan.name),
         plan.space,
-        plan.policy,
+        replace(plan.policy, default="first"),  # who names a default asks for its time
         measurer=measurer,
         budget=Budget(measurements=plan.trials),
         seed=plan.seed,
         rng=np.random.default_rng(plan.seed),
         phases=phases,
         default=plan.default,
-        hopeless=_HOPELESS,
         observe=keep,
     )
     try:

@@ -164,7 +164,8 @@ def _layer(layer: Layer, measurements: Sequence[Measurement]) -> LayerResult:
     torch = [m.seconds for m in measurements if m.purpose is Purpose.TORCH and m.ok]
     timed = finalists or [m for m in counted if m.ok]
     best = min(timed, key=lambda m: m.seconds, default=None)
-    default = next((m.config for m in counted if m.purpose is Purpose.DEFAULT), None)
+    of_default = (Purpose.DEFAULT, Purpose.BASELINE)
+    default = next((m.config for m in measurements if m.purpose in of_default), None)
     return LayerResult(
         layer=layer,
         space_size=_space_size(layer.task),

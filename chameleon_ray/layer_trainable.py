@@ -14,6 +14,7 @@ from ray.exceptions import RayTaskError
 
 from chameleon_ray.assembly import RunningSearch, search
 from chameleon_ray.coordinator import PoolMeasurer
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, NothingValidError
 from chameleon_ray.measure import Measurement, Purpose
 from chameleon_ray.measure.broker import histogram
@@ -21,7 +22,7 @@ from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.phases import Phases
 from chameleon_ray.results import LayerProgress, LayerResult
 from chameleon_ray.rounds import Round
-from chameleon_ray.settings import Env, Policy
+from chameleon_ray.settings import Policy
 from chameleon_ray.task_tuner import Budget, History
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
@@ -83,6 +84,7 @@ class LayerTrainable(tune.Trainable):
         c = self._context
         self._layer = next(layer for layer in c.layers if layer.index == index)
         self._space = design_space(self._layer.task, c.target)
+        self._default = default_config(self._layer.task, c.target)
         self._measurer = PoolMeasurer(c.coordinator, self._layer.task, self._space)
         self._history: History | None = None
         lease = CoreLease() if c.env.measurer != "simulated" else None
@@ -103,7 +105,7 @@ class LayerTrainable(tune.Trainable):
             seed=c.seed,
             rng=np.random.default_rng([c.seed, self._layer.index]),
             phases=self._phases,
-            default=default_config(task, c.target),
+            default=self._default,
             observe=self._round_ended,
         )
 
@@ -119,20 +121,25 @@ class LayerTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One batch; after the last, the finalists."""
         try:
-            assert self._rounds is not None  # noqa: S101 - `setup` has begun a layer
-            self._history = next(self._rounds)
-            self._note("measuring")
-        except StopIteration:
-            self._finish(self._finalists())
-        except NothingValidError as error:
-            self._finish(self._result([], message=str(error)))
+            return {"done": self._advance()}
         except ChameleonError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             ray.get(self._context.coordinator.fail.remote(cause))
             return {"done": True}
+
+    def _advance(self) -> bool:
+        """Measure a batch, or the finalists if there is none; whether the layer is done."""
+        assert self._rounds is not None  # noqa: S101 - `setup` has begun a layer
+        try:
+            self._history = next(self._rounds)
+        except StopIteration:
+            self._finish(self._finalists())
+        except NothingValidError as error:
+            self._finish(self._finalists(str(error)))
         else:
-            return {"done": False}
-        return {"done": True}
+            self._note("measuring")
+            return False
+        return True
 
     def cleanup(self) -> None:
         """Ray calls this when the process is no longer needed."""
@@ -146,18 +153,20 @@ class LayerTrainable(tune.Trainable):
         self._note("stopped" if result.message else "done", result)
         ray.get(self._context.coordinator.finish.remote(result))
 
-    def _finalists(self) -> LayerResult:
+    def _finalists(self, message: str = "") -> LayerResult:
         """The best configs and the default, timed in turns: the fastest is the result."""
-        if self._history is None or self._history.best_seconds is None:
+        if self._history is None or not self._history.measurements:
             return self._result([], message="the time budget ended before anything was measured")
         self._note("finalists")
         best = self._history.best(self._context.env.finalists)
-        default = self._history.configs[:1]
-        if not self._history.failed[0] and not self._space.contains(best, default)[0]:
+        default = self._default[None, :]
+        if self._default_works() and not self._space.contains(best, default)[0]:
             best = np.concatenate([default, best])
+        if not len(best):
+            return self._result([], message=message or "nothing that was measured is valid")
         compared = self._measurer.compare(best, torch=self._context.has_torch)
         if any(m.ok and m.purpose is Purpose.FINALIST for m in compared):
-            return self._result(compared)
+            return self._result(compared, message=message)
         why = compared[0].message.strip().splitlines()[-1]
         searched = [m for m in self._history.measurements if m.ok]
         return self._result(
@@ -165,10 +174,17 @@ class LayerTrainable(tune.Trainable):
             message=f"the finalists could not be timed in turns ({why}); the search's times stand",
         )
 
+    def _default_works(self) -> bool:
+        """Whether the default is valid: as the search found it, or by a measurement of its own."""
+        if self._history is not None and self._context.policy.default == "first":
+            return bool(not self._history.failed[0])
+        self._measurer.submit(self._default[None, :], purpose=Purpose.BASELINE)
+        return dict(self._measurer.results())[0].ok
+
     def _result(self, compared: list[Measurement], *, message: str = "") -> LayerResult:
         history = self._history
         measured = history.measurements if history else []
-        default = self._space.describe(history.configs[0]) if history else {}
+        default = self._space.describe(self._default)
         timed = {m.purpose: m for m in compared if m.ok and m.purpose is Purpose.TORCH}
         finalists = [m for m in compared if m.ok and m.purpose is Purpose.FINALIST]
         winner = min(finalists, key=lambda m: m.seconds, default=None)
@@ -193,7 +209,8 @@ class LayerTrainable(tune.Trainable):
 
     def _note(self, doing: str, result: LayerResult | None = None) -> None:
         history = self._history
-        default = history.measurements[0] if history and history.measurements else None
+        measured = history.measurements[:1] if history else []
+        default = next((m for m in measured if m.purpose is Purpose.DEFAULT), None)
         progress = LayerProgress(
             layer=self._layer,
             trials=self._context.trials,

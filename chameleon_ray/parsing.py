@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from chameleon_ray.env_settings import RepeatSettings
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.settings import (
     AdaptiveSettings,
@@ -20,7 +21,6 @@ from chameleon_ray.settings import (
     PluginSettings,
     PpoSettings,
     RandomSettings,
-    RepeatSettings,
     StagedSettings,
     ThompsonSettings,
 )

@@ -6,11 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import MachineError, SettingsError
 from chameleon_ray.machine import cpu, usable_cores
 from chameleon_ray.networks import choose_layers, network as layers_of
 from chameleon_ray.presets import load_env, load_policy
-from chameleon_ray.settings import Env, Policy, PpoSettings
+from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space
 

@@ -12,10 +12,11 @@ from typing import Any, Literal
 
 import yaml
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.parsing import parse
 from chameleon_ray.plugins import load
-from chameleon_ray.settings import Env, PluginSettings, Policy
+from chameleon_ray.settings import PluginSettings, Policy
 
 Folder = Literal["envs", "policies", "clusters"]
 

@@ -86,7 +86,7 @@ def replay(
         rng=np.random.default_rng(seed),
         phases=phases,
         default=recorded.default,
-        hopeless=trials + 1,
+        hopeless=None,
     )
     with closing(rounds):
         for history in rounds:

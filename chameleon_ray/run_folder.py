@@ -13,9 +13,10 @@ from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.files import write_whole
-from chameleon_ray.settings import Env, Policy
+from chameleon_ray.settings import Policy
 
 MANIFEST = "run.json"
 _LOCK = "run.lock"

@@ -32,7 +32,7 @@ class Curve:
         policy: How.
         seed: Of the search.
         reference_seconds: The shortest time known of the space.
-        best_seconds: The shortest time found after each attempt; None before the first success.
+        best_seconds: Of the best found after each attempt; None before the first success.
     """
 
     space: str

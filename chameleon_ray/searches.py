@@ -57,7 +57,8 @@ class Search:
         key: Which one.
         kernel: What the space is an instance of.
         reference_seconds: The shortest time of a recorded space; None if it is not known.
-        best_seconds: The shortest time after each attempt; None before the first success.
+        best_seconds: The shortest time after each attempt; None before the first success. Of a live
+            comparison: that of what the search held for its best, timed in turns; it may rise.
         outcomes: How often the attempts ended how.
         phase_seconds: What the search itself took, by phase.
         device: What was measured on; empty if the space does not say.

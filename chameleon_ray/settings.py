@@ -1,4 +1,4 @@
-"""What can be set, with types, limits and defaults: the shape of the files in envs/ and policies/.
+"""What a policy can set, with types, limits and defaults: the shape of the files in policies/.
 
 Every number of the paper's Tables 7, 8 and 9 is a default here, named by its table;
 `tests/test_paper.py` holds them to the tables. A preset states only what differs.
@@ -307,14 +307,15 @@ class Policy:
     Attributes:
         initial: Configs measured before the cost model's first fit.
         start: How they are drawn: `random`, or `spread` as far apart as can be.
+        default: `first`: the search begins with the task's default; `apart`: as in AutoTVM and the
+            paper it does not know it; a live run times it at the end, beside the finalists.
         neighbours: Configs one step from the default measured with them; the paper has none.
         enumerate: A space of at most so many valid configs is scored whole instead of explored.
         explore_every: One round in so many walks anew; in between, what was found is scored anew.
         features: What the cost model sees of a config: the values of its `knobs`, or besides what
             is `derived` from them.
         candidates: Best-scored distinct configs that a round hands to the sampler (`b_GBT`).
-        measurements: Cap per layer, unless --trials says otherwise (`Sigma(b_GBT)`, Table 8;
-            the 16 iterations of Table 7 are "equivalent to 1000").
+        measurements: Cap per layer without --trials (Table 8; Table 7: "equivalent to 1000").
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -324,6 +325,7 @@ class Policy:
     enumerate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     explore_every: Count = 1
     features: Literal["knobs", "derived"] = "derived"
+    default: Literal["first", "apart"] = "first"
     neighbours: Annotated[int, Field(ge=0)] = 0
     candidates: Count = 64
     measurements: Count = 1000
@@ -337,62 +339,8 @@ class Policy:
                 f"the sampler thompson asks the members of an ensemble; the cost model "
                 f"{self.cost_model.kind} has none: take {{kind: forest}}, or another sampler"
             )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RepeatSettings:
-    """How long a kernel is timed.
-
-    Attributes:
-        seconds: One repeat runs the kernel as often as fits, at least once.
-        least: Repeats before the interval is looked at.
-        most: Repeats after which it is enough.
-        interval: Stop when the 95% interval of the mean is at most this share of it, each side.
-        slower: Stop when even the fastest repeat is this many times slower than the task's best.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    seconds: Seconds = 0.003
-    least: Count = 3
-    most: Count = 10
-    interval: Positive = 0.02
-    slower: Annotated[float, Field(gt=1)] = 1.3
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Env:
-    """What is explored and measured: one file of envs/.
-
-    Attributes:
-        measurer: `tvm` builds and times real kernels; `simulated` asks an analytic device;
-            `recorded` answers from a file, in a replay;
-            `package.module:function` names another backend (`measure.backend.Backend`).
-        sleep: A recorded measurement takes as long as the kernel took.
-        target: `llvm` is the CPU.
-        model: LLVM's name of the CPU, or `native`.
-        cores: Cores that a kernel may use; 0 stands for all.
-        runners: Processes that build and run; 0 stands for one per core.
-        layers_at_once: Layers under way at the same time; 0 lets the machine's size decide.
-        tolerance: Largest max|a-b| / max|b| against torch that counts as right.
-        memory_bytes: Data memory of a candidate's process; more ends the candidate.
-        finalists: Best configs timed again at the end, interleaved with default and torch.
-        final_repeats: Rounds of that interleaving.
-    """
-
-    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
-    description: str = ""
-    measurer: Annotated[str, Field(pattern=r"^(tvm|simulated|recorded|[\w.]+:\w+)$")] = "tvm"
-    sleep: bool = False
-    target: Literal["llvm"] = "llvm"
-    model: str = "native"
-    cores: Annotated[int, Field(ge=0)] = 0
-    runners: Annotated[int, Field(ge=0)] = 0
-    layers_at_once: Annotated[int, Field(ge=0)] = 0
-    repeats: RepeatSettings = field(default_factory=RepeatSettings)
-    build_timeout_seconds: Seconds = 10.0
-    run_timeout_seconds: Seconds = 5.0
-    start_timeout_seconds: Seconds = 120.0
-    memory_bytes: Annotated[int, Field(ge=2**28)] = 4 * 2**30
-    tolerance: Positive = 1e-4
-    finalists: Count = 10
-    final_repeats: Count = 10
+        if self.default == "apart" and self.neighbours:
+            raise ValueError(
+                "neighbours are those of the default, which a search with `default: apart` does "
+                "not know: leave one of the two out"
+            )

@@ -93,7 +93,7 @@ def tune_task(
     budget: Budget,
     rng: np.random.Generator,
     phases: Phases,
-    hopeless: int = 0,
+    hopeless: int | None = 32,
     observe: Callable[[Round], None] = lambda _round: None,
 ) -> Iterator[History]:
     """Figure 3, one iteration of the caller's loop for each of its own.
@@ -110,8 +110,8 @@ def tune_task(
         budget: When to stop.
         rng: The only source of randomness.
         phases: Where the time goes.
-        hopeless: So many failures without a single success end the search; never fewer than the
-            first batch.
+        hopeless: So many failures without a single success, or a whole budget of them, end the
+            search in an error; None: never. The first batch is measured in any case.
         observe: Told of each round, once its batch is measured.
 
     Yields:
@@ -125,7 +125,7 @@ def tune_task(
         yield _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
     yield _measure(history, measurer, first[has_default:], budget, Purpose.SEARCH)
     for number in itertools.count(1):
-        if len(history.configs) >= max(1, hopeless) and history.failed.all():
+        if hopeless is not None and _hopeless(history, min(hopeless, budget.measurements)):
             raise NothingValidError(_nothing_valid(task, history))
         if not budget.left(len(history.configs)):
             return
@@ -164,6 +164,10 @@ def _measure(
     measured = dict(measurer.results())
     history.add(configs, [measured[i] for i in range(len(configs))])
     return history
+
+
+def _hopeless(history: History, failures: int) -> bool:
+    return len(history.configs) >= max(1, failures) and bool(history.failed.all())
 
 
 def _nothing_valid(task: Task, history: History) -> str:

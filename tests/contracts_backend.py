@@ -6,8 +6,8 @@ import pickle
 import numpy as np
 import pytest
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.measure.backend import Device, open_backend
-from chameleon_ray.settings import Env
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import default_config, design_space
 
@@ -47,6 +47,14 @@ class BackendContract:
         assert math.isfinite(error)
         assert repeats
         assert all(0 < seconds < 1 for seconds in repeats)
+
+    def test_kernels_built_one_after_another_are_all_there(self, backend, configs):
+        """A later one takes nothing from an earlier one."""
+        kernels = [backend.builder.build(TASK, config) for config in configs]
+        for kernel in kernels:
+            error, repeats = backend.runner.run(kernel, None)
+            assert error < 1e-5
+            assert repeats
 
     def test_kernels_are_compared_in_their_order(self, backend, configs):
         """As many repeats for each."""

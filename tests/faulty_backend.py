@@ -5,6 +5,7 @@ import signal
 import time
 
 from chameleon_ray.measure.backend import Backend
+from chameleon_ray.templates import default_config, design_space
 
 OK, RAISES_IN_BUILD, SEGFAULTS, HANGS_IN_BUILD, HANGS_IN_RUN, EATS_MEMORY, WRONG, RAISES_IN_RUN = (
     range(8)
@@ -84,6 +85,42 @@ class HashingBuilder:
     def build(self, task, config):
         """A kernel without a fault."""
         return Kernel(OK, 1 + sum(n for choice in config.values() for n in choice) % 97)
+
+
+class PickyBuilder(HashingBuilder):
+    """The default works, and of the other configs a share."""
+
+    def __init__(self, target, share):
+        self.target, self.share = target, share
+
+    def build(self, task, config):
+        """Raises for the others."""
+        space = design_space(task, self.target)
+        default = space.describe(default_config(task, self.target))
+        kernel = super().build(task, config)
+        if dict(config) != dict(default) and kernel.argument % 10 >= 10 * self.share:
+            raise RuntimeError("not this one")
+        return kernel
+
+
+def only_default(env, target, seed):
+    """A backend for which nothing but the default works."""
+    return _picky(target, 0.0)
+
+
+def one_in_five(env, target, seed):
+    """A backend for which most configs fail."""
+    return _picky(target, 0.2)
+
+
+def _picky(target, share):
+    return Backend(
+        builder=PickyBuilder(target, share),
+        runner=Runner(),
+        target=target,
+        compiler="picky",
+        has_torch=False,
+    )
 
 
 class RefusingRunner(Runner):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from contracts_backend import TARGET, TASK, BackendContract
 
+from chameleon_ray.env_settings import RepeatSettings
 from chameleon_ray.measure.simulated import simulated_seconds
 from chameleon_ray.measure.tvm import TimedRunner
 from chameleon_ray.networks import network
-from chameleon_ray.settings import RepeatSettings
 from chameleon_ray.tasks import Target
 from chameleon_ray.templates import default_config, design_space
 

@@ -11,12 +11,12 @@ import faulty_backend as faults
 import psutil
 import pytest
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import MachineError, SettingsError
 from chameleon_ray.measure import Job, Outcome, Purpose
 from chameleon_ray.measure.bench import Bench
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.networks import network
-from chameleon_ray.settings import Env
 from chameleon_ray.tasks import Target
 
 TASK = network("resnet18")[0].task
@@ -61,6 +61,27 @@ def test_a_fault_is_an_outcome_and_the_next_candidate_is_measured(bench, fault, 
     after = bench.measure(job(faults.OK, 7))
     assert after.ok
     assert after.repeat_seconds[0] == 0.007
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome"),
+    [
+        (faults.RAISES_IN_BUILD, Outcome.BUILD_ERROR),
+        (faults.HANGS_IN_BUILD, Outcome.BUILD_TIMEOUT),
+        (faults.SEGFAULTS, Outcome.CRASHED),
+        (faults.HANGS_IN_RUN, Outcome.RUN_TIMEOUT),
+        (faults.RAISES_IN_RUN, Outcome.RUN_ERROR),
+        (faults.WRONG, Outcome.WRONG_OUTPUT),
+    ],
+)
+def test_a_fault_among_several_costs_none_of_the_others(bench, fault, outcome):
+    """Each measurement belongs to its job, before the fault and after it."""
+    jobs = [job(faults.OK, 1), job(faults.OK, 2), job(fault), job(faults.OK, 4), job(faults.OK, 5)]
+    measured = bench.measure_all(jobs)
+    assert [m.config for m in measured] == [j.config for j in jobs]
+    assert [m.outcome for m in measured] == [*[Outcome.OK] * 2, outcome, *[Outcome.OK] * 2]
+    times = [m.repeat_seconds[0] for m in measured if m.ok]
+    assert times == [0.001, 0.002, 0.004, 0.005]
 
 
 def test_a_child_that_does_not_come_back_is_an_outcome(bench, monkeypatch):
@@ -152,7 +173,7 @@ from chameleon_ray.measure import Job
 from chameleon_ray.measure.bench import Bench
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.networks import network
-from chameleon_ray.settings import Env
+from chameleon_ray.env_settings import Env
 from chameleon_ray.tasks import Target
 if __name__ == "__main__":
     env = Env(measurer="faulty_backend:backend", run_timeout_seconds=60)

@@ -17,40 +17,45 @@ def job(number, task=FIRST, purpose=Purpose.SEARCH):
     return Job(task=task, config={"knob": (number,)}, purpose=purpose)
 
 
-def measured(job, seconds=1.0, outcome=Outcome.OK):
+def measured(job, seconds=1.0, outcome=Outcome.OK, run_seconds=1.0):
     return Measurement(
         task=job.task.key,
         config=job.config,
         purpose=job.purpose,
         outcome=outcome,
         repeat_seconds=(seconds,) if outcome is Outcome.OK else (),
+        run_seconds=run_seconds,
     )
 
 
 class FakeWorker:
-    """Answers at once; dies of the knob values it is told to die of."""
+    """Answers at once that it took so long; dies of the knob values it is told to die of."""
 
-    def __init__(self, dies_of=()):
-        self.dies_of, self.seen = dies_of, []
+    def __init__(self, dies_of=(), run_seconds=1.0):
+        self.dies_of, self.run_seconds, self.seen, self.batches = dies_of, run_seconds, [], []
 
-    async def measure(self, job):
+    async def measure(self, jobs):
         await asyncio.sleep(0)
-        self.seen.append(job)
-        if job.config["knob"][0] in self.dies_of:
+        self.batches.append(len(jobs))
+        self.seen += jobs
+        if any(job.config["knob"][0] in self.dies_of for job in jobs):
             raise WorkerLostError("node is gone")
-        return measured(job, seconds=10.0 - job.config["knob"][0])
+        return [
+            measured(job, seconds=99.0 - job.config["knob"][0], run_seconds=self.run_seconds)
+            for job in jobs
+        ]
 
     async def compare(self, jobs):
-        return [await self.measure(job) for job in jobs]
+        return await self.measure(jobs)
 
 
-def run(jobs, *, workers=1, dies_of=(), known=(), record=None):
+def run(jobs, *, workers=1, dies_of=(), run_seconds=1.0, known=(), record=None):
     """What the broker answers, what it recorded, and the workers it used."""
     recorded, used = [], []
 
     async def main():
         async def replace_worker():
-            used.append(FakeWorker(dies_of))
+            used.append(FakeWorker(dies_of, run_seconds))
             return used[-1]
 
         broker = Broker(record=record or recorded.extend, replace_worker=replace_worker)
@@ -114,6 +119,32 @@ def test_a_lost_worker_is_replaced_and_its_job_given_up_the_third_time():
     assert "node is gone" in crashed.message
 
 
+def test_short_jobs_go_to_a_worker_several_at_a_time():
+    """Once it is known how short they are; never more than its share, and long ones one by one."""
+    jobs = [job(i, task=(FIRST, SECOND)[i % 2]) for i in range(40)]
+    answers, recorded, used = run(jobs, workers=2, run_seconds=0.01)
+    assert sorted(position for position, _ in answers) == list(range(40))
+    assert all(m.config == jobs[position].config for position, m in answers)
+    assert len(recorded) == 40
+    batches = [n for worker in used for n in worker.batches]
+    assert max(batches) == 8
+    assert all(len(worker.seen) >= 8 for worker in used)
+    _, _, (worker,) = run(jobs, run_seconds=0.3)
+    assert max(worker.batches) == 3
+    _, _, (worker,) = run(jobs, run_seconds=2.0)
+    assert max(worker.batches) == 1
+
+
+def test_who_kills_a_worker_amid_others_costs_none_of_them():
+    """They go on alone; only the culprit is given up."""
+    jobs = [job(i) for i in range(24)]
+    answers, recorded, used = run(jobs, dies_of={17}, run_seconds=0.01)
+    crashed = [m.config["knob"][0] for _, m in answers if m.outcome is Outcome.CRASHED]
+    assert crashed == [17]
+    assert len(answers) == len(recorded) == 24
+    assert sum(j.config["knob"][0] == 17 for worker in used for j in worker.seen) == 3
+
+
 def test_when_no_worker_is_left_all_who_wait_are_told():
     """Nobody waits for ever: jobs in the queue and later ones end with the reason."""
 
@@ -137,7 +168,7 @@ def test_workers_get_to_know_the_best_time_of_the_task():
     jobs = [job(1), job(5), job(2), job(0, task=SECOND)]
     _, _, (worker,) = run(jobs)
     by_task = {t.key: [j.best_seconds for j in worker.seen if j.task is t] for t in (FIRST, SECOND)}
-    assert by_task == {FIRST.key: [None, 9.0, 5.0], SECOND.key: [None]}
+    assert by_task == {FIRST.key: [None, 98.0, 94.0], SECOND.key: [None]}
 
 
 def test_tasks_take_turns():

@@ -13,7 +13,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from chameleon_ray import tune
+from chameleon_ray import history, tune
 from chameleon_ray.errors import MachineError, RunFolderError, SettingsError, UnknownNameError
 from chameleon_ray.measure import Purpose
 from chameleon_ray.network_tuner import _shares
@@ -90,6 +90,74 @@ def test_a_finished_run_is_answered_by_its_journal_and_may_go_further(tmp_path, 
     assert "simulated" in further.device
     searched = [key for key in jobs(folder) if key[1] in (Purpose.SEARCH, Purpose.DEFAULT)]
     assert max(jobs(folder)[key] for key in searched) == 1
+
+
+def test_a_policy_may_not_know_the_default(tmp_path):
+    """`default: apart`: it takes nothing of the budget, and stands among the finalists even so."""
+    policy = tmp_path / "apart.yaml"
+    policy.write_text(SMALL_POLICY + "default: apart\n")
+    folder = tmp_path / "run"
+    result = tune(
+        "resnet18", env="simulated", policy=str(policy), layers=[2], trials=16, run=folder
+    )
+    (layer,) = result.layers
+    by_purpose = Counter()
+    for (_, purpose, _), times in jobs(folder).items():
+        by_purpose[purpose] += times
+    assert by_purpose[Purpose.DEFAULT] == 0
+    assert by_purpose[Purpose.SEARCH] == layer.measurements == 16
+    assert by_purpose[Purpose.BASELINE] == 1
+    assert layer.best_seconds <= layer.default_seconds
+    shown = history.load(folder).result.layers[0]
+    assert (shown.default_seconds, shown.default_won) == (layer.default_seconds, layer.default_won)
+    assert shown.measurements == 16
+
+
+@pytest.fixture
+def faulty(tmp_path, monkeypatch):
+    """An env on one of the backends of `faulty_backend`, by its name."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+
+    def env(name):
+        path = tmp_path / f"{name}.yaml"
+        path.write_text(f"measurer: faulty_backend:{name}\n")
+        return str(path)
+
+    return env
+
+
+def test_a_default_that_the_search_does_not_know_wins_where_nothing_else_works(tmp_path, faulty):
+    """The search gives up after 32 failures; its message stands beside the result."""
+    result = tune(
+        "resnet18",
+        env=faulty("only_default"),
+        policy="random",
+        layers=[2],
+        trials=80,
+        run=tmp_path / "run",
+    )
+    (layer,) = result.layers
+    assert layer.default_won
+    assert layer.best_seconds == layer.default_seconds
+    assert 32 <= layer.measurements < 80
+    assert "is valid" in layer.message
+
+
+def test_a_first_failure_does_not_end_a_search(tmp_path, faulty):
+    """A policy may begin with a single random config."""
+    folder = tmp_path / "run"
+    result = tune(
+        "resnet18",
+        env=faulty("one_in_five"),
+        policy="random",
+        layers=[2],
+        trials=20,
+        run=folder,
+    )
+    records, _ = read_records(folder)
+    assert not records[0].measurement.ok
+    assert result.layers[0].measurements == 20
+    assert result.layers[0].outcomes["ok"] >= 1
 
 
 def test_another_seed_or_env_is_refused_by_name(tmp_path, policy):

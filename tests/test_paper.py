@@ -160,6 +160,23 @@ def test_the_presets_of_the_paper_are_tables_7_8_and_9():
     assert (autotvm.explorer.chains, autotvm.explorer.steps) == (128, 500)
 
 
+@pytest.mark.parametrize(
+    "name",
+    [
+        "autotvm",
+        "autotvm_diversity",
+        "adaptive_exploration",
+        "adaptive_sampling",
+        "genetic",
+        "chameleon_paper",
+    ],
+)
+def test_the_columns_of_table_2_begin_with_random_configs_alone(name):
+    """None of them knows a default."""
+    _, policy = load_policy(name)
+    assert (policy.default, policy.start, policy.neighbours) == ("apart", "random", 0)
+
+
 def plain_space(*sizes):
     """A space of plain numbers."""
     return DesignSpace("plain", [options(f"k{i}", range(n)) for i, n in enumerate(sizes)])

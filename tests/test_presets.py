@@ -8,17 +8,16 @@ import pytest
 import yaml
 
 from chameleon_ray import presets
+from chameleon_ray.env_settings import Env, RepeatSettings
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.settings import (
     AdaptiveSettings,
     AnnealingSettings,
     CostModelSettings,
-    Env,
     GreedySettings,
     Policy,
     PpoSettings,
     RandomSettings,
-    RepeatSettings,
 )
 
 SHIPPED_POLICIES = [

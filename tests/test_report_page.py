@@ -20,6 +20,7 @@ from filelock import FileLock
 from hypothesis import given, strategies as st
 
 from chameleon_ray import cli
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import RunFolderError, SettingsError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.networks import network
@@ -31,7 +32,7 @@ from chameleon_ray.page.write import write_report
 from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.rounds import Round, RoundJournal
 from chameleon_ray.run_folder import Manifest
-from chameleon_ray.settings import Env, Policy
+from chameleon_ray.settings import Policy
 from chameleon_ray.tunables import Tunables
 
 LAYER = network("resnet18")[0]

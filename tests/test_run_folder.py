@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import pytest
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.run_folder import Manifest, RunFolder
-from chameleon_ray.settings import CostModelSettings, Env, Policy
+from chameleon_ray.settings import CostModelSettings, Policy
 
 MANIFEST = Manifest(
     network="resnet18",

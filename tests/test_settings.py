@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from chameleon_ray.cost_model import make_cost_model
+from chameleon_ray.env_settings import Env, RepeatSettings
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.explorers import make_explorer
 from chameleon_ray.parsing import parse
@@ -14,12 +15,10 @@ from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import (
     AdaptiveSettings,
     AnnealingSettings,
-    Env,
     GreedySettings,
     Policy,
     PpoSettings,
     RandomSettings,
-    RepeatSettings,
 )
 
 

@@ -55,3 +55,9 @@ def test_a_space_with_fewer_configs_gives_what_it_has():
     assert (
         len(first_batch(small, Policy(initial=10, start="spread"), np.random.default_rng(0))) == 4
     )
+
+
+def test_neighbours_of_a_default_that_is_not_known_are_refused():
+    """A key that would do nothing is an error."""
+    with pytest.raises(ValueError, match="neighbours are those of the default"):
+        Policy(default="apart", neighbours=4)

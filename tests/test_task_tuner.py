@@ -111,10 +111,12 @@ def test_a_deadline_that_has_passed_starts_nothing():
     assert history.best_seconds is None
 
 
-def test_a_first_batch_without_anything_valid_ends_the_task():
-    """The error has a histogram of outcomes and a whole message."""
-    with pytest.raises(NothingValidError, match=r"(?s)9 build_error.*no such intrinsic.*doctor"):
-        list(tuning(TableMeasurer(fails=lambda config: True), budget=Budget(measurements=60)))
+@pytest.mark.parametrize(("trials", "failures"), [(60, 33), (20, 20)])
+def test_a_search_without_anything_valid_ends_in_an_error(trials, failures):
+    """After 32 failures, to the end of their batch, or all of its budget; with a whole message."""
+    told = rf"(?s){failures} build_error.*no such intrinsic.*doctor"
+    with pytest.raises(NothingValidError, match=told):
+        list(tuning(TableMeasurer(fails=lambda config: True), budget=Budget(measurements=trials)))
 
 
 def test_failures_count_and_never_win():

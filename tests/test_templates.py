@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings, strategies as st
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import NETWORKS, network
-from chameleon_ray.settings import Env
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import default_config, design_space, template_version
 

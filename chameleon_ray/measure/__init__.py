@@ -30,16 +30,23 @@ class Outcome(enum.StrEnum):
     CRASHED = "crashed"
     DEVICE_LOST = "device_lost"
 
+    @property
+    def deadly(self) -> bool:
+        """Whether the process that built and ran the candidate is gone."""
+        return self in (Outcome.CRASHED, Outcome.BUILD_TIMEOUT, Outcome.RUN_TIMEOUT)
+
 
 class Purpose(enum.StrEnum):
     """Why a measurement was made.
 
-    `FINALIST` and `TORCH` are timed together, interleaved, at the end of a task; `TORCH` is
-    torch's own kernel for the task and has no config.
+    `DEFAULT` is the default at the head of a search, `BASELINE` the default beside a search that
+    does not know it. `FINALIST` and `TORCH` are timed together, interleaved, at the end of a task;
+    `TORCH` is torch's own kernel for the task and has no config.
     """
 
     DEFAULT = "default"
     SEARCH = "search"
+    BASELINE = "baseline"
     FINALIST = "finalist"
     TORCH = "torch"
 
@@ -122,7 +129,10 @@ class Kernel(Protocol):
 
 
 class Builder(Protocol):
-    """Turns knob values into a kernel; lives in a child process."""
+    """Turns knob values into a kernel; lives in a child process.
+
+    Several kernels may be there at once: what one builds must not overwrite another.
+    """
 
     def build(self, task: Conv2d, config: KnobValues) -> Kernel:
         """Generate and compile; raises whatever the compiler raises."""

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from chameleon_ray.plugins import load
 
 if TYPE_CHECKING:
+    from chameleon_ray.env_settings import Env
     from chameleon_ray.measure import Builder, Runner
-    from chameleon_ray.settings import Env
     from chameleon_ray.tasks import Target
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.measure import Job, Measurement, Outcome
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.measure.child import Child, Failure
 from chameleon_ray.measure.lease import CoreLease
-from chameleon_ray.settings import Env
 from chameleon_ray.tasks import Target
 
 
 class Bench:
-    """Turns jobs into measurements, one at a time; nothing that a candidate does is raised.
+    """Turns jobs into measurements; nothing that a candidate does is raised.
 
     Args:
         env: Timeouts, repeats, tolerance, memory.
@@ -38,11 +38,32 @@ class Bench:
 
     def measure(self, job: Job) -> Measurement:
         """Build, check and time one config."""
-        built = self._build(job)
-        if not built.ok:
+        return self.measure_all([job])[0]
+
+    def measure_all(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """Build all, then check and time one after another: the cores are waited for only once.
+
+        Kernels that are lost with a child are built again, so a failure costs its own job only.
+        """
+        built = [self._build(job) for job in jobs]
+        if not any(m.ok for m in built):
             return built
+        if any(m.outcome.deadly for m in built):
+            self._child.kill()  # one that is alive again still holds some of them
+            pairs = zip(jobs, built, strict=True)
+            return [m if m.outcome.deadly else self.measure(job) for job, m in pairs]
+        measured: list[Measurement] = []
         with self._lease.exclusive():
-            answer = self._child.ask("run", job.best_seconds, self._env.run_timeout_seconds)
+            for job, m in zip(jobs, built, strict=True):
+                measured.append(self._run(job, m) if m.ok else m)
+                if measured[-1].outcome.deadly:
+                    break
+        left = jobs[len(measured) :]
+        return [*measured, *self.measure_all(left)] if left else measured
+
+    def _run(self, job: Job, built: Measurement) -> Measurement:
+        """Check and time the kernel that was built first of those in the child."""
+        answer = self._child.ask("run", job.best_seconds, self._env.run_timeout_seconds)
         if isinstance(answer, Failure):
             return _failed(built, answer)
         error, repeats, seconds = answer
@@ -57,7 +78,7 @@ class Bench:
     def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         """Build all, then time them in turns. A kernel that fails to build stands aside."""
         built = [self._build(job) for job in jobs]
-        if any(m.outcome in (Outcome.CRASHED, Outcome.BUILD_TIMEOUT) for m in built):
+        if any(m.outcome.deadly for m in built):
             # The child died and took the kernels before it along: build again without the culprit.
             self._child.kill()
             alive = [job for job, m in zip(jobs, built, strict=True) if m.ok]

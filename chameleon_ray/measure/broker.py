@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -17,6 +18,9 @@ from chameleon_ray.measure import Job, Measurement, Outcome, Purpose
 from chameleon_ray.space import KnobValues
 
 _MOST_ATTEMPTS = 3
+_MOST_TOGETHER = 8  # jobs that a worker gets at a time
+_MOMENT_SECONDS = 1.0  # how long they should take together
+_REMEMBERED = 0.8  # weight of earlier batches in the mean time of a job
 
 
 class WorkerLostError(Exception):
@@ -26,8 +30,8 @@ class WorkerLostError(Exception):
 class Worker(Protocol):
     """A measuring place that may be far away."""
 
-    async def measure(self, job: Job) -> Measurement:
-        """Build, check and time one config; raises WorkerLostError."""
+    async def measure(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """Build, check and time some configs, one after another; raises WorkerLostError."""
 
     async def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         """Time several in turns; raises WorkerLostError."""
@@ -35,12 +39,17 @@ class Worker(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class _Ticket:
-    """Jobs that go to one worker together, and who waits for them."""
+    """A job, or several to be timed in turns, and who waits for them."""
 
     jobs: Sequence[Job]
     position: int
     answers: asyncio.Queue[tuple[int, list[Measurement] | Exception]]
     attempts: int = 0
+
+    @property
+    def alone(self) -> bool:
+        """Whether it goes to a worker alone: jobs in turns, and who may have killed one before."""
+        return len(self.jobs) > 1 or self.attempts > 0
 
 
 Key = tuple[str, Purpose, tuple[tuple[str, tuple[int, ...]], ...]]
@@ -55,8 +64,9 @@ def answer_key(task: str, purpose: Purpose, config: KnobValues) -> Key:
 class Broker:
     """Hands jobs to workers in turns between tasks; each job is answered exactly once.
 
-    A job that the journal knows is answered from it. A job whose worker is lost goes back to the
-    front of the queue, and is given up as `crashed` the third time.
+    A worker gets several short jobs at a time. A job that the journal knows is answered from it. A
+    job whose worker is lost goes back to the front of the queue, from there on alone, and is given
+    up as `crashed` the third time.
 
     Attributes:
         record: Called with finished measurements; when it returns they are safe.
@@ -71,6 +81,7 @@ class Broker:
     _queues: dict[str, deque[_Ticket]] = field(default_factory=dict)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _serving: int = 0
+    _job_seconds: float = math.inf
     _gone: ChameleonError | None = None
 
     def learn(self, measurements: Iterable[Measurement]) -> None:
@@ -96,7 +107,7 @@ class Broker:
                 answers.put_nowait((position, [known]))
             elif job.breaks:
                 message = f"breaks: {', '.join(job.breaks)}"
-                self._finish(ticket, [_failed(job, Outcome.INVALID_STATIC, message)])
+                self._finish([ticket], [_failed(job, Outcome.INVALID_STATIC, message)])
             else:
                 self._enqueue(ticket)
         for _ in jobs:
@@ -122,17 +133,17 @@ class Broker:
         return answer
 
     async def serve(self, worker: Worker) -> None:
-        """Let a worker, and after it its successors, do one ticket after another.
+        """Let a worker, and after it its successors, do one batch of tickets after another.
 
         Ends when a lost worker has no successor; with the last one, all jobs are answered by that.
         """
         self._serving += 1
         while True:
-            ticket = await self._next()
+            tickets = await self._next()
             try:
-                self._finish(ticket, await self._do(worker, ticket))
+                self._finish(tickets, await self._do(worker, tickets))
             except WorkerLostError as error:
-                self._lost(ticket, str(error))
+                self._lost(tickets, str(error))
                 try:
                     worker = await self.replace_worker()
                 except ChameleonError as gone:
@@ -141,22 +152,38 @@ class Broker:
                         self._give_up(gone)
                     return
 
-    async def _do(self, worker: Worker, ticket: _Ticket) -> list[Measurement]:
-        if len(ticket.jobs) > 1:
-            return await worker.compare(ticket.jobs)
-        job = ticket.jobs[0]
-        best_seconds = self.best_seconds.get(job.task.key)
-        return [await worker.measure(replace(job, best_seconds=best_seconds))]
+    async def _do(self, worker: Worker, tickets: Sequence[_Ticket]) -> list[Measurement]:
+        """Measurements of all jobs of the tickets, in their order."""
+        if len(tickets[0].jobs) > 1:
+            return await worker.compare(tickets[0].jobs)
+        best = self.best_seconds
+        jobs = [ticket.jobs[0] for ticket in tickets]
+        measured = await worker.measure(
+            [replace(job, best_seconds=best.get(job.task.key)) for job in jobs]
+        )
+        self._learn_duration(measured)
+        return measured
 
-    def _lost(self, ticket: _Ticket, message: str) -> None:
-        """Put a lost worker's ticket back, or give it up."""
-        ticket.attempts += 1
-        if ticket.attempts < _MOST_ATTEMPTS:
-            self._queues[ticket.jobs[0].task.key].appendleft(ticket)
-            self._arrived.set()
-        else:
-            text = f"its worker was lost {ticket.attempts} times; the last time: {message}"
-            self._finish(ticket, [_failed(job, Outcome.CRASHED, text) for job in ticket.jobs])
+    def _learn_duration(self, measured: Sequence[Measurement]) -> None:
+        """How long a job takes, of late; unknown after one that took its process along."""
+        seconds = [m.build_seconds + m.run_seconds for m in measured if m.ok]
+        if any(m.outcome.deadly for m in measured):
+            self._job_seconds = math.inf
+        elif seconds:
+            mean, known = sum(seconds) / len(seconds), self._job_seconds
+            self._job_seconds = mean + _REMEMBERED * (known - mean if known < math.inf else 0.0)
+
+    def _lost(self, tickets: Sequence[_Ticket], message: str) -> None:
+        """Put a lost worker's tickets back, or give them up."""
+        for ticket in reversed(tickets):
+            ticket.attempts += 1
+            if ticket.attempts < _MOST_ATTEMPTS:
+                self._queues[ticket.jobs[0].task.key].appendleft(ticket)
+                self._arrived.set()
+            else:
+                text = f"its worker was lost {ticket.attempts} times; the last time: {message}"
+                failed = [_failed(job, Outcome.CRASHED, text) for job in ticket.jobs]
+                self._finish([ticket], failed)
 
     def _give_up(self, error: ChameleonError) -> None:
         """No worker is left: tell all who wait, and all who come."""
@@ -165,14 +192,18 @@ class Broker:
             ticket.answers.put_nowait((ticket.position, error))
         self._queues.clear()
 
-    def _finish(self, ticket: _Ticket, measurements: list[Measurement]) -> None:
+    def _finish(self, tickets: Sequence[_Ticket], measurements: Sequence[Measurement]) -> None:
+        """Record the measurements of all jobs of the tickets, and answer them."""
         try:
             self.record(measurements)
         except RunFolderError as error:
-            ticket.answers.put_nowait((ticket.position, error))
+            for ticket in tickets:
+                ticket.answers.put_nowait((ticket.position, error))
             return
         self.learn(measurements)
-        ticket.answers.put_nowait((ticket.position, measurements))
+        answers = iter(measurements)
+        for ticket in tickets:
+            ticket.answers.put_nowait((ticket.position, [next(answers) for _ in ticket.jobs]))
 
     def _known(self, job: Job) -> Measurement | None:
         return self.known.get(answer_key(job.task.key, job.purpose, job.config))
@@ -184,15 +215,31 @@ class Broker:
         self._queues.setdefault(ticket.jobs[0].task.key, deque()).append(ticket)
         self._arrived.set()
 
-    async def _next(self) -> _Ticket:
-        """The next ticket; tasks take turns."""
-        while True:
-            for task, queue in list(self._queues.items()):
-                if queue:
-                    self._queues[task] = self._queues.pop(task)  # to the end of the turns
-                    return queue.popleft()
+    async def _next(self) -> list[_Ticket]:
+        """The next tickets for one worker."""
+        while not (tickets := self._take()):
             self._arrived.clear()
             await self._arrived.wait()
+        return tickets
+
+    def _take(self) -> list[_Ticket]:
+        """As many as are done in a moment; tasks take turns.
+
+        No more than half a worker's share of the queue: who waits for the last few is to have them
+        from several workers.
+        """
+        waiting = sum(len(queue) for queue in self._queues.values())
+        share = waiting // (2 * max(self._serving, 1))
+        moment = int(_MOMENT_SECONDS / max(self._job_seconds, 1e-6))
+        most = max(1, min(share, moment, _MOST_TOGETHER))
+        taken: list[_Ticket] = []
+        while len(taken) < min(most, waiting):
+            task, queue = next((task, queue) for task, queue in self._queues.items() if queue)
+            if taken and (taken[0].alone or queue[0].alone):
+                break
+            self._queues[task] = self._queues.pop(task)  # to the end of the turns
+            taken.append(queue.popleft())
+        return taken
 
 
 def _failed(job: Job, outcome: Outcome, message: str) -> Measurement:

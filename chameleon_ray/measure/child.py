@@ -19,10 +19,10 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, MachineError
 from chameleon_ray.measure import Job, Kernel, Outcome
 from chameleon_ray.measure.backend import Backend, Device, open_backend
-from chameleon_ray.settings import Env
 from chameleon_ray.tasks import Target
 
 _PR_SET_PDEATHSIG = 1
@@ -158,7 +158,10 @@ def _serve(connection: Connection, env: Env, target: Target, seed: int) -> None:
 
 
 def _answer(command: str, argument: Any, backend: Backend, kernels: list[Kernel]) -> Any:
-    """What one command comes to. Kernels wait in a list between `build` and `run` or `compare`."""
+    """What one command comes to.
+
+    Kernels wait in a list: `run` takes the first built of them, `compare` all.
+    """
     failed = Outcome.BUILD_ERROR if command == "build" else Outcome.RUN_ERROR
     start = time.perf_counter()
     try:
@@ -168,7 +171,7 @@ def _answer(command: str, argument: Any, backend: Backend, kernels: list[Kernel]
                 kernels.append(backend.builder.build(job.task, job.config))
                 return time.perf_counter() - start
             case "run":
-                error, repeats = backend.runner.run(kernels.pop(), argument)
+                error, repeats = backend.runner.run(kernels.pop(0), argument)
                 return error, repeats, time.perf_counter() - start
             case _:
                 together = list(kernels)

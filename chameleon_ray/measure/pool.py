@@ -10,12 +10,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError
 from chameleon_ray.measure import Job, Measurement
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.measure.bench import Bench
 from chameleon_ray.measure.broker import WorkerLostError
-from chameleon_ray.settings import Env
 from chameleon_ray.tasks import Target
 
 
@@ -41,9 +41,9 @@ class BenchActor:
         except ChameleonError as error:
             return error
 
-    def measure(self, job: Job) -> Measurement:
-        """See `Bench.measure`."""
-        return self._bench.measure(job)
+    def measure(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """See `Bench.measure_all`."""
+        return self._bench.measure_all(jobs)
 
     def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         """See `Bench.compare`."""
@@ -61,10 +61,10 @@ class RemoteBench:
         }
         self.actor = ray.remote(BenchActor).options(**options).remote(spec)
 
-    async def measure(self, job: Job) -> Measurement:
-        """Build, check and time one config."""
-        measurement: Measurement = await self._call(self.actor.measure.remote(job))
-        return measurement
+    async def measure(self, jobs: Sequence[Job]) -> list[Measurement]:
+        """Build, check and time some configs, one after another."""
+        measurements: list[Measurement] = await self._call(self.actor.measure.remote(jobs))
+        return measurements
 
     async def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         """Time several in turns."""

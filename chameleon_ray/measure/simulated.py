@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.measure import Kernel, Measurement, Outcome, Purpose
 from chameleon_ray.measure.backend import Backend
-from chameleon_ray.settings import Env
 from chameleon_ray.space import Configs, DesignSpace, KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import design_space

@@ -15,11 +15,11 @@ import torch
 import tvm
 from tvm.target import codegen
 
+from chameleon_ray.env_settings import Env, RepeatSettings
 from chameleon_ray.errors import MachineError
 from chameleon_ray.measure import Kernel
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.measure.pinning import main_thread_apart
-from chameleon_ray.settings import Env, RepeatSettings
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import schedule
@@ -27,6 +27,7 @@ from chameleon_ray.templates import schedule
 _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
 _LANES = (("avx512f", 16), ("avx", 8), ("", 4))
+_TASKS = 8  # whose arrays are kept: layers are measured in turns
 _QUIET_SECONDS = 0.01  # for OpenMP's and TVM's idle threads to stop spinning
 
 
@@ -80,15 +81,16 @@ def backend(env: Env, target: Target, seed: int) -> Backend:
 
 
 class TvmKernel:
-    """A compiled function with seeded random inputs and its own output buffer."""
+    """A compiled function; all kernels of a task in a process have the same inputs and output.
+
+    Memory makes a difference of its own: kernels are compared on the same.
+    """
 
     def __init__(self, function: Callable[..., Any], task: Conv2d, lanes: int, seed: int) -> None:
         self._function = function
         self._task, self._seed = task, seed
-        data, _, packed = _inputs(task, lanes, seed)
-        self._shape = (task.batch, task.out_channels, task.out_height, task.out_width)
-        self._data, self._weight = data, packed
-        self._out = tvm.runtime.empty(self._shape, task.dtype)
+        self._data, self._weight = _inputs(task, lanes, seed)
+        self._out = _output(task)
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls` in a row."""
@@ -100,7 +102,7 @@ class TvmKernel:
 
     def error(self) -> float:
         """max|a-b| / max|b| of one execution into an output of NaNs, against torch."""
-        self._out.copyfrom(np.full(self._shape, np.nan, dtype=self._task.dtype))
+        self._out.copyfrom(np.full(self._out.shape, np.nan, dtype=self._task.dtype))
         self._function(self._data, self._weight, self._out)
         expected = _reference(self._task, self._seed)
         worst = float(np.abs(self._out.numpy() - expected).max() / np.abs(expected).max())
@@ -142,12 +144,19 @@ def _arrays(task: Conv2d, lanes: int, seed: int) -> tuple[npt.NDArray[np.float32
     return data, weight, np.ascontiguousarray(packed)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=_TASKS)
 def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
-    return tuple(tvm.runtime.tensor(array) for array in _arrays(task, lanes, seed))
+    data, _, packed = _arrays(task, lanes, seed)
+    return tvm.runtime.tensor(data), tvm.runtime.tensor(packed)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=_TASKS)
+def _output(task: Conv2d) -> Any:
+    shape = (task.batch, task.out_channels, task.out_height, task.out_width)
+    return tvm.runtime.empty(shape, task.dtype)
+
+
+@lru_cache(maxsize=_TASKS)
 def _reference(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
     data, weight, _ = _arrays(task, 1, seed)
     result: npt.NDArray[np.float32] = torch.nn.functional.conv2d(
