@@ -21,7 +21,8 @@ class RepeatSettings:
         least: Repeats before the interval is looked at.
         most: Repeats after which it is enough.
         interval: Stop when the 95% interval of the mean is at most this share of it, each side.
-        slower: Stop when even the fastest repeat is this many times slower than the task's best.
+        slower: Stop when even the fastest repeat, and the call before them, is this many times
+            slower than the task's best.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT

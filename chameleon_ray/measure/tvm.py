@@ -201,11 +201,11 @@ class TimedRunner:
             return error, tuple(self._repeats(kernel, best_seconds))
 
     def _repeats(self, kernel: Kernel, best_seconds: float | None) -> list[float]:
-        s, calls = self._settings, self._calls(kernel.time(1))
-        repeats: list[float] = []
+        s, once = self._settings, kernel.time(1)
+        calls, repeats = self._calls(once), list[float]()
         while len(repeats) < s.most:
             repeats.append(kernel.time(calls))
-            if best_seconds is not None and min(repeats) > s.slower * best_seconds:
+            if best_seconds is not None and min(once, *repeats) > s.slower * best_seconds:
                 break
             if len(repeats) >= s.least and _half_interval(repeats) <= s.interval:
                 break
