@@ -1,7 +1,10 @@
 """The main thread stands on a core of its own while it times."""
 
 import os
+import subprocess
+import sys
 import threading
+import time
 
 import pytest
 
@@ -47,3 +50,34 @@ def test_elsewhere_than_on_linux_nothing_is_bound(monkeypatch, tmp_path):
     with pinning.main_thread_apart():
         assert os.sched_getaffinity(0) == before
     assert pinning.free_core() is None
+
+
+def test_waiting_for_a_core_is_counted():
+    """Two processes on one core: each waits while the other runs."""
+    before, core = os.sched_getaffinity(0), min(os.sched_getaffinity(0))
+    busy = subprocess.Popen(
+        [sys.executable, "-c", f"import os; os.sched_setaffinity(0, {{{core}}})\nwhile True: pass"]
+    )
+    try:
+        os.sched_setaffinity(0, {core})
+        time.sleep(0.3)
+        start = pinning.waited_seconds()
+        end = time.perf_counter() + 0.4
+        while time.perf_counter() < end:
+            pass
+        assert pinning.waited_seconds() - start > 0.05
+    finally:
+        busy.kill()
+        busy.wait()
+        os.sched_setaffinity(0, before)
+
+
+def test_where_nobody_counts_nobody_waits(monkeypatch, tmp_path):
+    """No list of threads, or no counts in it."""
+    monkeypatch.setattr(pinning, "_TASKS", tmp_path)
+    (tmp_path / "1").mkdir()
+    assert pinning.waited_seconds() == 0.0
+    (tmp_path / "1" / "schedstat").write_text("0\n")
+    assert pinning.waited_seconds() == 0.0
+    monkeypatch.setattr(pinning, "_TASKS", tmp_path / "none")
+    assert pinning.waited_seconds() == 0.0

@@ -1,4 +1,4 @@
-"""Where the main thread of a measuring process stands while it times.
+"""Where the threads of a measuring process stand while it times, and whether they had to wait.
 
 A thread pool binds its workers to cores, but not the thread that calls it: when the scheduler puts
 that one on a worker's core, the kernel runs at half its speed for as long as it pleases.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 _TASKS = Path("/proc/self/task")
@@ -45,3 +45,15 @@ def main_thread_apart() -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
+
+
+def waited_seconds() -> float:
+    """How long the threads of this process have been ready to run and without a core, in sum.
+
+    Zero for ever where the kernel does not count it.
+    """
+    nanoseconds = 0
+    for task in _TASKS.iterdir() if _TASKS.is_dir() else ():
+        with suppress(OSError, IndexError, ValueError):  # it has just ended; or nobody counts
+            nanoseconds += int((task / "schedstat").read_text().split()[1])
+    return nanoseconds * 1e-9

@@ -19,7 +19,7 @@ from chameleon_ray.env_settings import Env, RepeatSettings
 from chameleon_ray.errors import MachineError
 from chameleon_ray.measure import Kernel
 from chameleon_ray.measure.backend import Backend
-from chameleon_ray.measure.pinning import main_thread_apart
+from chameleon_ray.measure.pinning import main_thread_apart, waited_seconds
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import schedule
@@ -27,6 +27,8 @@ from chameleon_ray.templates import schedule
 _T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
 _LANES = (("avx512f", 16), ("avx", 8), ("", 4))
+_ATTEMPTS = 4
+_MOST_WAITED = 0.05  # share of a repeat that its threads may have waited for a core
 _TASKS = 8  # whose arrays are kept: layers are measured in turns
 _QUIET_SECONDS = 0.01  # for OpenMP's and TVM's idle threads to stop spinning
 
@@ -204,7 +206,7 @@ class TimedRunner:
         s, once = self._settings, kernel.time(1)
         calls, repeats = self._calls(once), list[float]()
         while len(repeats) < s.most:
-            repeats.append(kernel.time(calls))
+            repeats.append(_undisturbed(kernel, calls))
             if best_seconds is not None and min(once, *repeats) > s.slower * best_seconds:
                 break
             if len(repeats) >= s.least and _half_interval(repeats) <= s.interval:
@@ -231,6 +233,22 @@ class TimedRunner:
 
     def _calls(self, once: float) -> int:
         return max(1, math.ceil(self._settings.seconds / once))
+
+
+def _undisturbed(kernel: Kernel, calls: int) -> float:
+    """Seconds of one execution while the kernel's threads did not wait for others.
+
+    If that cannot be had, the shortest time of some attempts.
+    """
+    shortest = math.inf
+    for _ in range(_ATTEMPTS):
+        waited = waited_seconds()
+        seconds = kernel.time(calls)
+        waited = waited_seconds() - waited
+        shortest = min(shortest, seconds)
+        if waited <= _MOST_WAITED * seconds * calls:
+            return seconds
+    return shortest
 
 
 def _half_interval(repeats: Sequence[float]) -> float:
