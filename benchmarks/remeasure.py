@@ -25,6 +25,7 @@ from chameleon_ray.measure import Job, Measurement
 from chameleon_ray.measure.bench import Bench
 from chameleon_ray.networks import choose_layers, network
 from chameleon_ray.presets import load_env
+from chameleon_ray.record import latest_of
 from chameleon_ray.records import Journal, read_records
 from chameleon_ray.space import DesignSpace
 from chameleon_ray.tasks import Target
@@ -67,12 +68,9 @@ def main() -> None:
     manifest = history.read_manifest(options.run)
     (layer,) = choose_layers(network(manifest["network"]), manifest["layers"])
     records, _ = read_records(options.run)
-    latest = {
-        tuple(r.measurement.config.items()): r.measurement
-        for r in records
-        if r.measurement.ok and r.measurement.purpose.counted
-    }
-    measured, target = list(latest.values()), Target(lanes=cpu().lanes, cores=usable_cores())
+    latest = (record.measurement for record in latest_of(layer.task, records))
+    measured = [m for m in latest if m.ok]
+    target = Target(lanes=cpu().lanes, cores=usable_cores())
     space = design_space(layer.task, target)
     chosen = doubtful(space, measured, good=options.good, above=options.above)
     print(f"{len(chosen)} of {len(measured)} are measured again")

@@ -199,8 +199,8 @@ def _search(run: _Run, layer: Layer, records: Sequence[Record], device: str) -> 
 
 def _counted(run: _Run, layer: Layer, records: Sequence[Record]) -> list[Measurement]:
     """A layer's measurements that count, as many as the budget has."""
-    of_layer = [r.measurement for r in records if r.measurement.task == layer.task.key]
-    return [m for m in of_layer if m.purpose.counted][: run.plan.trials]
+    measured = history.of_layer(layer, records)
+    return [m for m in measured if m.purpose.counted][: run.plan.trials]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,13 +217,13 @@ class _Bests:
 def _bests(run: _Run) -> dict[SearchKey, _Bests]:
     """Of each layer of a run."""
     records, _ = read_records(run.folder)
-    results = {r.layer.index: r for r in history.load(run.folder).result.layers}
     found = {}
     for layer in run.plan.layers:
         counted = _counted(run, layer, records)
         timed = (Timed(config=m.config, seconds=m.seconds) if m.ok else None for m in counted)
         held = tuple(itertools.accumulate(timed, _faster))
-        winner = _winner(results[layer.index], counted)
+        result = history.layer_result(layer, history.of_layer(layer, records))
+        winner = _winner(result, counted)
         found[run.keys[layer.index]] = _Bests(held=held, winner=winner)
     return found
 

@@ -151,7 +151,7 @@ class Coordinator:
     def _count(self, m: Measurement) -> None:
         """Show a measurement before its batch is complete; the layer's next note corrects it."""
         at = next((i for i, row in self._layers.items() if row.layer.task.key == m.task), None)
-        if at is None or m.purpose not in (Purpose.DEFAULT, Purpose.SEARCH):
+        if at is None or not m.purpose.counted:
             return
         row = self._layers[at]
         seconds = m.seconds if m.ok else None

@@ -59,8 +59,8 @@ def load(run: Path) -> History:
         )
     layers = choose_layers(network(manifest["network"]), manifest.get("layers") or ())
     records, damaged = read_records(run)
-    results = tuple(_layer(layer, _of(layer, records)) for layer in layers)
-    ended = tuple(layer.index for layer in layers if _ended(_of(layer, records)))
+    results = tuple(layer_result(layer, of_layer(layer, records)) for layer in layers)
+    ended = tuple(layer.index for layer in layers if _ended(of_layer(layer, records)))
     return History(
         result=NetworkResult(
             network=manifest["network"],
@@ -143,7 +143,8 @@ def _device(manifest: dict[str, Any], records: Sequence[Record]) -> str:
     return machine if isinstance(machine, str) else json.dumps(machine)
 
 
-def _of(layer: Layer, records: Sequence[Record]) -> list[Measurement]:
+def of_layer(layer: Layer, records: Sequence[Record]) -> list[Measurement]:
+    """All measurements of a layer, whatever they were made for."""
     return [r.measurement for r in records if r.measurement.task == layer.task.key]
 
 
@@ -157,7 +158,7 @@ def _finalists(measurements: Sequence[Measurement]) -> list[Measurement]:
     return [m for m in measurements[last + 1 :] if m.purpose is Purpose.FINALIST]
 
 
-def _layer(layer: Layer, measurements: Sequence[Measurement]) -> LayerResult:
+def layer_result(layer: Layer, measurements: Sequence[Measurement]) -> LayerResult:
     """The state of a layer; finalists' times count for more than those of the search."""
     counted = [m for m in measurements if m.purpose.counted]
     finalists = [m for m in _finalists(measurements) if m.ok]

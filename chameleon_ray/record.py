@@ -184,13 +184,13 @@ def _write(run: Path, files: Iterable[tuple[Layer, Path]]) -> list[Written]:
     records, damaged = read_records(run)
     written = []
     for layer, path in files:
-        found = _of(layer.task, records)
+        found = latest_of(layer.task, records)
         if any(record.measurement.ok for record in found):
             written.append(_write_layer(layer, found, path, damaged))
     return written
 
 
-def _of(task: Conv2d, records: Sequence[Record]) -> list[Record]:
+def latest_of(task: Conv2d, records: Sequence[Record]) -> list[Record]:
     """What the search measured of a task where it measured last; of each config the last.
 
     A lost device says nothing about the config.

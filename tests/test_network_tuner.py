@@ -114,50 +114,37 @@ def test_a_policy_may_not_know_the_default(tmp_path):
 
 
 @pytest.fixture
-def faulty(tmp_path, monkeypatch):
-    """An env on one of the backends of `faulty_backend`, by its name."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
+def tuned(tmp_path, monkeypatch):
+    """Layers tuned on one of the backends of `faulty_backend`, in the folder `run`."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
 
-    def env(name):
-        path = tmp_path / f"{name}.yaml"
-        path.write_text(f"measurer: faulty_backend:{name}\n")
-        return str(path)
+    def tuned(backend, policy, *, trials, layers=(2,)):
+        env = tmp_path / "faulty.yaml"
+        env.write_text(f"measurer: 'faulty_backend:{backend}'\n")
+        run = tmp_path / "run"
+        return tune(
+            "resnet18", env=str(env), policy=policy, layers=layers, trials=trials, run=run
+        ).layers
 
-    return env
+    return tuned
 
 
-def test_a_default_that_the_search_does_not_know_wins_where_nothing_else_works(tmp_path, faulty):
+def test_a_default_that_the_search_does_not_know_wins_where_nothing_else_works(tuned):
     """The search gives up after 32 failures; its message stands beside the result."""
-    result = tune(
-        "resnet18",
-        env=faulty("only_default"),
-        policy="random",
-        layers=[2],
-        trials=80,
-        run=tmp_path / "run",
-    )
-    (layer,) = result.layers
+    (layer,) = tuned("only_default", "random", trials=80)
     assert layer.default_won
     assert layer.best_seconds == layer.default_seconds
     assert 32 <= layer.measurements < 80
     assert "is valid" in layer.message
 
 
-def test_a_first_failure_does_not_end_a_search(tmp_path, faulty):
+def test_a_first_failure_does_not_end_a_search(tmp_path, tuned):
     """A policy may begin with a single random config."""
-    folder = tmp_path / "run"
-    result = tune(
-        "resnet18",
-        env=faulty("one_in_five"),
-        policy="random",
-        layers=[2],
-        trials=20,
-        run=folder,
-    )
-    records, _ = read_records(folder)
+    (layer,) = tuned("one_in_five", "random", trials=20)
+    records, _ = read_records(tmp_path / "run")
     assert not records[0].measurement.ok
-    assert result.layers[0].measurements == 20
-    assert result.layers[0].outcomes["ok"] >= 1
+    assert layer.measurements == 20
+    assert layer.outcomes["ok"] >= 1
 
 
 def test_another_seed_or_env_is_refused_by_name(tmp_path, policy):
@@ -211,31 +198,20 @@ def test_an_instruction_set_above_the_machines_is_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_layer_without_anything_valid_is_stopped_and_the_others_go_on(
-    tmp_path, policy, monkeypatch
-):
+def test_a_layer_without_anything_valid_is_stopped_and_the_others_go_on(tuned, policy):
     """Its result says why, with the histogram and a whole message."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    env = tmp_path / "faulty.yaml"
-    env.write_text("measurer: 'faulty_backend:backend'\n")
-    result = tune(
-        "resnet18", env=str(env), policy=policy, layers=[2, 5], trials=9, run=tmp_path / "r"
-    )
-    assert len(result.layers) == 2
-    for layer in result.layers:
+    layers = tuned("backend", policy, trials=9, layers=(2, 5))
+    assert len(layers) == 2
+    for layer in layers:
         assert layer.best_seconds is None
         assert layer.outcomes == {"build_error": 9}
         assert "9 build_error" in layer.message
         assert "KeyError" in layer.message
 
 
-def test_finalists_that_cannot_be_compared_leave_the_searchs_times(tmp_path, policy, monkeypatch):
+def test_finalists_that_cannot_be_compared_leave_the_searchs_times(tuned, policy):
     """A layer keeps its result, and the result says where it is from."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
-    env = tmp_path / "alone.yaml"
-    env.write_text("measurer: 'faulty_backend:alone'\n")
-    run = tmp_path / "r"
-    (layer,) = tune("resnet18", env=str(env), policy=policy, layers=[2], trials=20, run=run).layers
+    (layer,) = tuned("alone", policy, trials=20)
     assert layer.best_seconds
     assert "no two at once" in layer.message
     assert "search's times" in layer.message
