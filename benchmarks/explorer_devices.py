@@ -14,7 +14,7 @@ from chameleon_ray.measure.simulated import Seconds, simulated_seconds_of
 from chameleon_ray.measure.simulated_gpu import gpu_seconds, gpu_space
 from chameleon_ray.networks import network
 from chameleon_ray.plugins import load
-from chameleon_ray.space import Configs, DesignSpace
+from chameleon_ray.space import Configs, DesignSpace, Listing
 from chameleon_ray.tasks import Target, Task
 from chameleon_ray.templates import design_space
 
@@ -76,14 +76,11 @@ def open_device(name: str) -> Device:
 def recorded_device(recorded: RecordedSpace) -> Device:
     """A recorded space as a function."""
     space = recorded.space
-    codes = space.encode(recorded.configs)
-    order = np.argsort(codes)
+    listing = Listing(space, recorded.configs)
 
     def seconds(configs: Configs) -> Seconds:
-        found: Seconds = recorded.seconds[
-            order[np.searchsorted(codes[order], space.encode(configs))]
-        ]
-        return found
+        places = listing.find(configs)
+        return np.where(places >= 0, recorded.seconds[places], np.nan)
 
     return Device(
         name=recorded.name, label="recorded", task=recorded.task, space=space, seconds=seconds

@@ -45,6 +45,7 @@ from chameleon_ray.explorers.ppo import PpoExplorer
 from chameleon_ray.measure import Purpose
 from chameleon_ray.measure.simulated import SimulatedMeasurer
 from chameleon_ray.phases import Phases
+from chameleon_ray.presets import load_policy
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.scores import over_seeds, signed_rank
 from chameleon_ray.settings import (
@@ -63,6 +64,12 @@ Row = dict[str, Any]
 COMMON = {"initial": 16, "start": "spread"}
 POLICIES = {
     "forest": Policy(**COMMON, sampler=ThompsonSettings(batch=8), cost_model=ForestSettings()),
+    "staged": Policy(
+        initial=8,
+        start="spread",
+        sampler=ThompsonSettings(batch=4),
+        cost_model=load_policy("chameleon")[1].cost_model,
+    ),
     "xgb": Policy(
         **COMMON,
         sampler=AdaptiveSettings(variant="letter", exploit=6),
@@ -83,7 +90,7 @@ def missing(
     names = [
         name
         for name in options.explorers
-        if (model == "forest" or name not in MEMBERS_ONLY) and (small or name != "enumerate")
+        if (model != "xgb" or name not in MEMBERS_ONLY) and (small or name != "enumerate")
     ]
     place = (kind, device.name, model, n)
     keys = [dict(zip(KEYS, (*place, name, seed, options.scored), strict=True)) for name in names]

@@ -14,6 +14,7 @@ import numpy as np
 from chameleon_ray.cost_model.xgb import XgbCostModel
 from chameleon_ray.explorers import Candidates
 from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.measure.recorded import RecordedMeasurer, load_recorded
 from chameleon_ray.networks import network
 from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.sampling.adaptive import AdaptiveSampler
@@ -56,6 +57,13 @@ def figures() -> dict[str, float]:
         outcome=Outcome.OK,
         repeat_seconds=(1e-3, 1.1e-3, 1e-3),
     )
+    recorded = load_recorded("gemm_RTX_2080_Ti")
+    measurer, chosen = RecordedMeasurer(recorded), recorded.space.random(4, rng)
+
+    def look_up() -> None:
+        measurer.submit(chosen, purpose=Purpose.SEARCH)
+        list(measurer.results())
+
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder), Provenance())
         append = seconds(lambda: journal.append([measurement]), 200)
@@ -67,6 +75,7 @@ def figures() -> dict[str, float]:
             lambda: samplers["authors"].choose(space, candidates, *none, rng)
         ),
         "append_one_record": append,
+        "measure_4_recorded": seconds(look_up, 1000),
     }
 
 

@@ -146,7 +146,7 @@ def _search(recorded: RecordedSpace, key: SearchKey, chosen: Sequence[int]) -> S
     best = [None if np.isinf(t) else float(t) for t in accumulate(times, min)]
     return Search(
         key=key,
-        kernel=kernel_of(recorded.name),
+        kernel=kernel_of(recorded),
         reference_seconds=recorded.optimum_seconds,
         best_seconds=tuple(best),
         outcomes=dict(Counter(recorded.failures[i] or "ok" for i in chosen)),

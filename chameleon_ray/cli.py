@@ -179,7 +179,7 @@ def _options(
         raise typer.Exit
 
 
-# More commands, a module each: `cli_compare.app` and `cli_report.app` join here in the same way.
+# More commands, a module each.
 app.add_typer(cli_search.app)
 app.add_typer(cli_compare.app)
 app.add_typer(cli_report.app)

@@ -181,7 +181,7 @@ def search_by_policy(recorded: RecordedSpace, key: SearchKey, policy: Policy) ->
     found = replay(recorded, policy, name=key.policy, trials=key.trials, seed=key.seed)
     return Search(
         key=key,
-        kernel=kernel_of(recorded.name),
+        kernel=kernel_of(recorded),
         reference_seconds=found.optimum_seconds,
         best_seconds=found.best_seconds,
         outcomes=found.outcomes,

@@ -31,7 +31,7 @@ _MANIFEST_REMEDY = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class History:
+class State:
     """The state of a run.
 
     Attributes:
@@ -45,7 +45,7 @@ class History:
     damaged: tuple[str, ...]
 
 
-def load(run: Path) -> History:
+def load(run: Path) -> State:
     """Read a run folder; changes nothing, and may be called while the run is going on.
 
     Raises:
@@ -61,7 +61,7 @@ def load(run: Path) -> History:
     records, damaged = read_records(run)
     results = tuple(layer_result(layer, of_layer(layer, records)) for layer in layers)
     ended = tuple(layer.index for layer in layers if _ended(of_layer(layer, records)))
-    return History(
+    return State(
         result=NetworkResult(
             network=manifest["network"],
             env=manifest["env"],
@@ -84,27 +84,27 @@ def load(run: Path) -> History:
     )
 
 
-def to_json(history: History) -> dict[str, object]:
+def to_json(state: State) -> dict[str, object]:
     """As `tune --json` prints it, and what only the journal knows."""
-    return report.to_json(history.result) | {
-        "ended_layers": list(history.ended),
-        "damaged": list(history.damaged),
+    return report.to_json(state.result) | {
+        "ended_layers": list(state.ended),
+        "damaged": list(state.damaged),
     }
 
 
-def print_report(history: History, console: Console) -> None:
+def print_report(state: State, console: Console) -> None:
     """The table of a run, and how far it is."""
-    report.print_table(history.result, console)
-    lines = [report.default_wins(history.result), report.failures(history.result)]
-    layers = len(history.result.layers)
-    if history.result.finished:
+    report.print_table(state.result, console)
+    lines = [report.default_wins(state.result), report.failures(state.result)]
+    layers = len(state.result.layers)
+    if state.result.finished:
         lines.append("The run is finished.")
     else:
         lines.append(
-            f"{len(history.ended)} of {layers} layers are finished; the command that began the run "
-            f"goes on with --run {history.result.run}"
+            f"{len(state.ended)} of {layers} layers are finished; the command that began the run "
+            f"goes on with --run {state.result.run}"
         )
-    lines += [f"{name} is damaged: its measurements are lost." for name in history.damaged]
+    lines += [f"{name} is damaged: its measurements are lost." for name in state.damaged]
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 

@@ -1,44 +1,35 @@
-"""Writes recorded spaces: what a run measured of each layer, or one layer measured whole.
+"""Writes recorded spaces: what a run measured, or one layer measured whole.
 
-The format is Kernel Tuner's cache, schema 1.1.0, which `measure.recorded` reads again and other
-tuners understand. What the format cannot say stands in the field `chameleon_ray`: task, template
-and target, from which a reader with the same template knows the space's features and its default,
-and whether the file is the whole space. A split such as (4, 2, 16) is the text `4x2x16`.
+Of a layer a file says besides task, template and target, from which a reader with the same template
+knows the space's features and its default, and whether the file is the whole space. A split such as
+(4, 2, 16) is the text `4x2x16`.
 """
 
 from __future__ import annotations
 
-import gzip
-import json
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from chameleon_ray import history
+from chameleon_ray.cache_writer import SUFFIXES, Recording, unwritable, write_recording
 from chameleon_ray.errors import RunFolderError, SettingsError
-from chameleon_ray.files import write_whole
-from chameleon_ray.measure import Measurement, Outcome
-from chameleon_ray.measure.cache_file import OWN
+from chameleon_ray.measure import Outcome
 from chameleon_ray.plan import make_plan
 from chameleon_ray.records import Provenance, Record, read_records
 from chameleon_ray.results import Progress
-from chameleon_ray.space import Choice, DesignSpace
-from chameleon_ray.tasks import Conv2d, Layer, Target
+from chameleon_ray.space import Choice, DesignSpace, KnobValues
+from chameleon_ray.tasks import Conv2d, Layer, NamedTask, Target, Task
 from chameleon_ray.templates import design_space, template_version
+from chameleon_ray.tunables import Plain, Tunables
 
 SWEEP = "sweep"  # the policy that measures everything once
-_SCHEMA = "1.1.0"
 _COUNTABLE = 1_000_000  # whether a space of more configs is whole is not asked
 _TARGET = re.compile(r"(\d+) cores, (\d+) lanes$")  # how `network_tuner` ends a machine's name
-_SUFFIXES = (".json", ".json.gz")
-_NAMES = {  # what Kernel Tuner knows; the outcome itself stands beside it
-    Outcome.INVALID_STATIC: "InvalidConfig",
-    Outcome.BUILD_ERROR: "CompilationFailedConfig",
-    Outcome.BUILD_TIMEOUT: "CompilationFailedConfig",
-}
+_ODD = re.compile(r"[^\w.-]+")  # what a file's name had better not hold
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,21 +57,26 @@ def write_run(run: Path, out: Path) -> list[Written]:
     """Write what a run measured in its search, one file for each layer with a time.
 
     Args:
-        run: A run folder, finished or not.
-        out: Folder of the files `NETWORK_layerN.json.gz`; made if it does not exist.
+        run: A run folder, finished or not, of a network or of a function.
+        out: Folder of the files, `NETWORK_layerN.json.gz` or `FUNCTION.json.gz`; made if it does
+            not exist.
 
     Raises:
         RunFolderError: It is no run folder, cannot be read, or holds no time.
         SettingsError: The files cannot be written.
     """
-    if out.name.endswith(_SUFFIXES) and not out.is_dir():
+    if out.name.endswith(SUFFIXES) and not out.is_dir():
         raise SettingsError(
             f"--out: {out}: a run is written as one file for each layer; name their folder."
         )
-    result = history.load(run).result
-    layers = [found.layer for found in result.layers]
-    files = [(layer, out / f"{result.network}_layer{layer.index}.json.gz") for layer in layers]
-    written = _write(run, files)
+    manifest = history.read_manifest(run)
+    if manifest.get("kind") == "function":
+        written = _write_function(run, manifest, out)
+    else:
+        result = history.load(run).result
+        name = f"{result.network}_layer"
+        files = {out / f"{name}{f.layer.index}.json.gz": f.layer for f in result.layers}
+        written = _write_layers(run, files)
     if not written:
         raise RunFolderError(
             f"{run}: nothing in it has a time yet; `chameleon-ray show {run}` tells what it holds."
@@ -142,7 +138,7 @@ def sweep(
         run=run,
         on_progress=on_progress,
     )
-    written = _write(run, [(chosen, out)])
+    written = _write_layers(run, {out: chosen})
     if not written:
         raise RunFolderError(
             f"{run}: no configuration of layer {layer} has a time; `chameleon-ray show {run}` "
@@ -167,30 +163,69 @@ def _count_valid(space: DesignSpace) -> int | None:
 
 def _check_file(path: Path) -> None:
     """Hours of measuring are not to end at a file that cannot be written."""
-    if not path.name.endswith(_SUFFIXES):
+    if not path.name.endswith(SUFFIXES):
         raise SettingsError(f"--out: {path} must end in .json or .json.gz: it is one file.")
     if path.is_dir():
         raise SettingsError(f"--out: {path} is a folder; give a file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritable(path, error) from None
+        raise unwritable(path, error) from None
     if not os.access(path.parent, os.W_OK):
-        raise _unwritable(path, PermissionError("no permission"))
+        raise unwritable(path, PermissionError("no permission"))
 
 
-def _write(run: Path, files: Iterable[tuple[Layer, Path]]) -> list[Written]:
+def _write_layers(run: Path, files: Mapping[Path, Layer]) -> list[Written]:
     """A file for each layer that has a time."""
     records, damaged = read_records(run)
     written = []
-    for layer, path in files:
+    for path, layer in files.items():
         found = latest_of(layer.task, records)
         if any(record.measurement.ok for record in found):
-            written.append(_write_layer(layer, found, path, damaged))
+            space = _space(layer.task, found[-1].provenance)
+            valid = _count_valid(space) if space else None
+            write_recording(_layer_recording(layer, found, space, valid), path)
+            written.append(_written(path, found, valid, damaged))
     return written
 
 
-def latest_of(task: Conv2d, records: Sequence[Record]) -> list[Record]:
+def _write_function(run: Path, manifest: Mapping[str, Any], out: Path) -> list[Written]:
+    """The file of a run of `tune_function`, if anything has a time."""
+    records, damaged = read_records(run)
+    name = manifest["measure"]
+    found = latest_of(NamedTask(key=name), records)
+    if not any(record.measurement.ok for record in found):
+        return []
+    path = out / f"{_ODD.sub('_', name).strip('_')}.json.gz"
+    tunables = Tunables.of(manifest["knobs"], where=f"{run}: knobs")
+    recording = Recording(
+        kernel=name,
+        device=found[-1].provenance.machine,
+        problem_size=(1,),  # the format wants one
+        parameters=tunables.values,
+        values=tunables.from_knobs(),
+        records=found,
+        own={"complete": False, "restrictions": manifest.get("restrictions", [])},
+    )
+    write_recording(recording, path)
+    return [_written(path, found, None, damaged)]
+
+
+def _written(
+    path: Path, found: Sequence[Record], valid: int | None, damaged: Sequence[str]
+) -> Written:
+    times = [record.measurement.seconds for record in found if record.measurement.ok]
+    return Written(
+        path=path,
+        configs=len(found),
+        failed=len(found) - len(times),
+        valid=valid,
+        best_seconds=min(times),
+        damaged=tuple(damaged),
+    )
+
+
+def latest_of(task: Task, records: Sequence[Record]) -> list[Record]:
     """What the search measured of a task where it measured last; of each config the last.
 
     A lost device says nothing about the config.
@@ -215,44 +250,24 @@ def _origin(provenance: Provenance) -> tuple[str, ...]:
     return provenance.machine, provenance.compiler, provenance.template
 
 
-def _write_layer(
-    layer: Layer, found: Sequence[Record], path: Path, damaged: Sequence[str]
-) -> Written:
-    provenance = found[-1].provenance
-    space = _space(layer.task, provenance)
-    valid = _count_valid(space) if space else None
-    times = [record.measurement.seconds for record in found if record.measurement.ok]
-    own = {
-        "task": layer.task.key,
-        "template": provenance.template,
-        **_target(provenance),
-        "complete": len(found) == valid,
-        "valid": valid,
-        "env": provenance.env,
-        "policy": provenance.policy,
-        "seed": provenance.seed,
-        "versions": dict(provenance.versions),
-    }
-    parameters = _parameters(space, found)
-    value = {
-        "schema_version": _SCHEMA,
-        "device_name": f"{provenance.machine}, {provenance.compiler}",
-        "kernel_name": layer.task.key,
-        "problem_size": [layer.task.out_channels, layer.task.out_height, layer.task.out_width],
-        "tune_params_keys": list(parameters),
-        "tune_params": parameters,
-        "objective": "time",
-        OWN: own,
-        "cache": dict(_entry(record, list(parameters)) for record in found),
-    }
-    _save(value, path)
-    return Written(
-        path=path,
-        configs=len(found),
-        failed=len(found) - len(times),
-        valid=valid,
-        best_seconds=min(times),
-        damaged=tuple(damaged),
+def _layer_recording(
+    layer: Layer, found: Sequence[Record], space: DesignSpace | None, valid: int | None
+) -> Recording:
+    task, provenance = layer.task, found[-1].provenance
+    return Recording(
+        kernel=task.key,
+        device=f"{provenance.machine}, {provenance.compiler}",
+        problem_size=(task.out_channels, task.out_height, task.out_width),
+        parameters=_parameters(space, found),
+        values=_plain_values,
+        records=found,
+        own={
+            "task": task.key,
+            "template": provenance.template,
+            **_target(provenance),
+            "complete": len(found) == valid,
+            "valid": valid,
+        },
     )
 
 
@@ -270,7 +285,7 @@ def _space(task: Conv2d, provenance: Provenance) -> DesignSpace | None:
     return design_space(task, Target(lanes=size["lanes"], cores=size["cores"]))
 
 
-def _parameters(space: DesignSpace | None, found: Sequence[Record]) -> dict[str, list[int | str]]:
+def _parameters(space: DesignSpace | None, found: Sequence[Record]) -> dict[str, list[Plain]]:
     """Each knob's values: all of them, or those that occur where the space is not known."""
     if space is not None:
         return {knob.name: [_plain(choice) for choice in knob.choices] for knob in space.knobs}
@@ -281,51 +296,9 @@ def _parameters(space: DesignSpace | None, found: Sequence[Record]) -> dict[str,
     }
 
 
+def _plain_values(config: KnobValues) -> dict[str, Plain]:
+    return {name: _plain(choice) for name, choice in config.items()}
+
+
 def _plain(choice: Choice) -> int | str:
     return choice[0] if len(choice) == 1 else "x".join(map(str, choice))
-
-
-def _entry(record: Record, names: Sequence[str]) -> tuple[str, dict[str, Any]]:
-    """One configuration as Kernel Tuner writes it: times are milliseconds."""
-    m = record.measurement
-    config = {name: _plain(m.config[name]) for name in names}
-    return ",".join(map(str, config.values())), {
-        **config,
-        **_result(m),
-        "times": [seconds * 1e3 for seconds in m.repeat_seconds],
-        "compile_time": m.build_seconds * 1e3,
-        "verification_time": 0,
-        "benchmark_time": m.run_seconds * 1e3,
-        "strategy_time": 0,
-        "framework_time": 0,
-        "timestamp": record.measured_at.isoformat(),
-    }
-
-
-def _result(m: Measurement) -> dict[str, Any]:
-    if m.ok:
-        return {"time": m.seconds * 1e3}
-    message = (m.message.strip().splitlines() or [""])[-1]
-    name = _NAMES.get(m.outcome, "RuntimeFailedConfig")
-    return {"time": name, "outcome": str(m.outcome), "message": message[:200]}
-
-
-def _save(value: object, path: Path) -> None:
-    """Write a file whole.
-
-    Raises:
-        SettingsError: It cannot be written.
-    """
-    data = json.dumps(value, allow_nan=False).encode()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
-    except OSError as error:
-        raise _unwritable(path, error) from None
-
-
-def _unwritable(path: Path, error: OSError) -> SettingsError:
-    return SettingsError(
-        f"--out: {path} cannot be written: {error.strerror or error}. Give another --out; what "
-        "was measured is safe in the run folder."
-    )

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from chameleon_ray.scores import EVERYWHERE, SHARE, Difference, Estimate, Row, Table
+from chameleon_ray.scores import EVERYWHERE, Difference, Estimate, Row, Table
 
 WIDTH = 132  # where there is no terminal to ask
 
@@ -29,8 +29,8 @@ def legend(tables: Sequence[Table]) -> Iterator[str]:
     first = tables[0].rows[0].policy
     yield (
         "Score: the shortest time known of the space over the best found after so many attempts, "
-        f"failed ones included. To {SHARE:.0%}: attempts until that score; a search that never "
-        "gets there counts as its budget."
+        f"failed ones included. To {tables[0].share:.0%}: attempts until that score; a search that "
+        "never gets there counts as its budget."
     )
     yield (
         "In brackets: the 95% interval of the mean by bootstrap, over the seeds of a space, over "
@@ -48,7 +48,7 @@ def legend(tables: Sequence[Table]) -> Iterator[str]:
 
 def markdown(table: Table) -> str:
     """One table, with intervals, without differences."""
-    heads = ["policy", *map(str, table.points), f"to {SHARE:.0%}", "reached"]
+    heads = ["policy", *map(str, table.points), f"to {table.share:.0%}", "reached"]
     rows = [[row.policy, *_cells(row), f"{row.reached:.0%}"] for row in table.rows]
     rule = ["---", *["---:"] * (len(heads) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *rows])
@@ -73,7 +73,7 @@ def _rich(table: Table) -> RichTable:
     found.add_column("policy", overflow="fold")
     for point in table.points:
         found.add_column(str(point), justify="right")
-    found.add_column(f"to {SHARE:.0%}", justify="right")
+    found.add_column(f"to {table.share:.0%}", justify="right")
     found.add_column("reached", justify="right")
     for row in table.rows:
         cells = [cell.replace(" [", "\n[") for cell in _cells(row)]

@@ -76,7 +76,7 @@ class Row:
     Attributes:
         seeds: How many searches of each space there are; the fewest, if they differ.
         scores: After each of the table's points.
-        attempts: To `SHARE` of the reference; a search that never gets there counts as its budget.
+        attempts: To the table's share; a search that never gets there counts as its budget.
         reached: Share of the searches that get there.
         differences: To the first policy at each point, then of the attempts; none in its own row.
     """
@@ -98,12 +98,14 @@ class Table:
         spaces: How many spaces this is the mean of.
         kernels: How many kernels those are.
         points: Numbers of attempts after which there is a score.
+        share: The score that counts as good.
     """
 
     space: str
     spaces: int
     kernels: int
     points: tuple[int, ...]
+    share: float
     rows: tuple[Row, ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -130,7 +132,9 @@ def attempts_to(curve: Curve, *, trials: int, share: float = SHARE) -> int | Non
     return next((n for n, best in found if best is not None and best <= enough), None)
 
 
-def tabulate(curves: Sequence[Curve], *, trials: int, rng: np.random.Generator) -> list[Table]:
+def tabulate(
+    curves: Sequence[Curve], *, trials: int, rng: np.random.Generator, share: float = SHARE
+) -> list[Table]:
     """A table for each space, and one over the spaces that all policies searched.
 
     Args:
@@ -138,11 +142,12 @@ def tabulate(curves: Sequence[Curve], *, trials: int, rng: np.random.Generator) 
             one that the others are compared with.
         trials: The budget of each.
         rng: Draws the resamples.
+        share: The score that counts as good.
 
     Returns:
         The tables in the order of the spaces; the last is over all spaces, if there are several.
     """
-    found = _Found(curves, trials)
+    found = _Found(curves, trials, share)
     tables = [_table(found, [space], space, over_seeds, rng) for space in found.kernels]
     common = [s for s in found.kernels if all(found.seeds(s, p) for p in found.policies)]
     if len(common) > 1:
@@ -210,16 +215,17 @@ class _Found:
     Args:
         curves: All searches.
         trials: The budget.
+        share: What is to be reached.
     """
 
-    def __init__(self, curves: Sequence[Curve], trials: int) -> None:
-        self.points = points_up_to(trials)
+    def __init__(self, curves: Sequence[Curve], trials: int, share: float) -> None:
+        self.points, self.share = points_up_to(trials), share
         self.kernels = {c.space: c.kernel for c in curves}
         self.policies = list(dict.fromkeys(c.policy for c in curves))
         self._width = len(self.points) + 2
         self._of: dict[tuple[str, str], dict[int, Values]] = {}
         for c in curves:
-            needed = attempts_to(c, trials=trials)
+            needed = attempts_to(c, trials=trials, share=share)
             ends = [trials if needed is None else needed, needed is not None]
             row = np.array([*score_at(c, self.points), *ends], dtype=np.float64)
             self._of.setdefault((c.space, c.policy), {})[c.seed] = row
@@ -279,6 +285,7 @@ def _table(
         spaces=len(spaces),
         kernels=len({found.kernels[space] for space in spaces}),
         points=found.points,
+        share=found.share,
         rows=tuple(rows),
     )
 

@@ -138,18 +138,18 @@ def policy_digest(policy: Policy) -> str:
 
 
 def space_digest(recorded: RecordedSpace) -> str:
-    """Of a recorded space's parameters, configurations, times, failures, and what it knows more."""
+    """Of a recorded space's kernel, parameters, configurations, times, failures and template."""
     values = {name: list(v) for name, v in recorded.tunables.values.items()}
     template = recorded.live.space.name if recorded.live else ""
-    hashed = hashlib.sha256(_plain([values, recorded.failures, template]))
+    hashed = hashlib.sha256(_plain([kernel_of(recorded), values, recorded.failures, template]))
     hashed.update(recorded.configs.tobytes())
     hashed.update(recorded.seconds.tobytes())
     return hashed.hexdigest()[:16]
 
 
-def kernel_of(space: str) -> str:
-    """What a space is an instance of: its name before the device, as in `convolution_A100`."""
-    return space.partition("_")[0]
+def kernel_of(recorded: RecordedSpace) -> str:
+    """What a space is an instance of: as its file says, or its name before the device."""
+    return recorded.kernel or recorded.name.partition("_")[0]
 
 
 def digest(value: object) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.space import Choice, Configs, Knob, split
+from chameleon_ray.space import Choice, Configs, Knob, KnobValues, split
 
 Plain = bool | int | float | str
 
@@ -76,6 +76,14 @@ class Tunables:
         """One config `(knobs,)` by value; the inverse of `indices`."""
         pairs = zip(self.values.items(), config, strict=True)
         return {name: values[int(index)] for (name, values), index in pairs}
+
+    def from_knobs(self) -> Callable[[KnobValues], dict[str, Plain]]:
+        """What turns a config, as the choices of its knobs, into values."""
+        known = {
+            name: dict(zip(knob.choices, values, strict=True))
+            for (name, values), knob in zip(self.values.items(), self.knobs(), strict=True)
+        }
+        return lambda config: {name: of[tuple(config[name])] for name, of in known.items()}
 
 
 def _place(place: Mapping[Plain, int], value: object) -> int | None:

@@ -52,6 +52,7 @@ def test_what_is_no_seed_is_refused(text):
         (["--network", "resnet18", "--policy", "random", "--policy", "random"], "stands twice"),
         (["--space", "PATH", "--space", "PATH"], "stands twice"),
         (["--trials", "0"], "0"),
+        (["--share", "95"], "less than or equal to 1"),
     ],
 )
 def test_bad_input_is_refused_before_work_begins(arguments, told, path, tmp_path, capsys):
@@ -76,8 +77,10 @@ def test_a_comparison_is_printed_and_is_one_object(path, tmp_path, capsys):
     assert table["rows"][0]["scores"][1]["mean"] == 1.0  # all twenty were measured
     assert table["rows"][1]["differences"][0]["n"] == 3
     assert "line_cpu, 3 seeds" in printed.err
-    assert run(*given) == 0
-    assert "genetic" in capsys.readouterr().out
+    assert run(*given, "--share", "0.5") == 0
+    printed = capsys.readouterr().out
+    assert "genetic" in printed
+    assert "to 50%" in printed
 
 
 @pytest.mark.ray

@@ -1,11 +1,16 @@
 """The Gaussian process: its kernels, its posterior and the functions drawn from it."""
 
+import tracemalloc
+from types import SimpleNamespace
+from unittest import mock
+
 import numpy as np
 import pytest
 
-from chameleon_ray.cost_model.anova import AnovaProcess, Tables
+from chameleon_ray.cost_model.anova import AnovaProcess
 from chameleon_ray.cost_model.gaussian import GaussianCostModel
 from chameleon_ray.cost_model.kernels import choice_kernel
+from chameleon_ray.cost_model.tables import Tables
 from chameleon_ray.settings import GaussianSettings
 from chameleon_ray.space import DesignSpace, Knob, options, split
 
@@ -56,9 +61,89 @@ def test_tables_add_up_what_knobs_and_pairs_decide():
     """By hand: one table over the tile, one over block and tile, and a mean."""
     one = np.arange(4, dtype=np.float32)[:, None]
     two = (10 * np.arange(20, dtype=np.float32))[:, None]
-    tables = Tables(groups=((1,), (0, 1)), tables=(one, two), means=np.float32([0.5]))
+    means = np.float32([0.5])
+    tables = Tables(groups=((1,), (0, 1)), tables=(one, two), means=means, sizes=(5, 4, 1, 3))
     row = np.array([[2, 3, 0, 0]], dtype=np.int32)
-    assert tables(SPACE, row).tolist() == [[3 + 10 * (2 * 4 + 3) + 0.5]]
+    assert tables(row).tolist() == [[3 + 10 * (2 * 4 + 3) + 0.5]]
+
+
+def test_tables_know_some_knobs_by_bins():
+    """Four choices of the tile in two bins."""
+    one = np.float32([[1], [2]])
+    bins = {1: np.array([0, 0, 1, 1])}
+    means = np.zeros(1, dtype=np.float32)
+    tables = Tables(groups=((1,),), tables=(one,), means=means, sizes=(5, 2), bins=bins)
+    rows = np.array([[4, tile] for tile in range(4)], dtype=np.int32)
+    assert tables(rows).tolist() == [[1, 1, 2, 2]]
+    assert rows[:, 1].tolist() == [0, 1, 2, 3]
+
+
+def test_the_posterior_is_that_of_the_textbook():
+    """The mean at other configs: their covariance with the known ones, times what explains those."""
+    process, rng = AnovaProcess(SPACE), np.random.default_rng(0)
+    configs = SPACE.random(12, rng)
+    labels = rng.standard_normal(12)
+    process.fit(configs, labels)
+    *variances, noise = np.exp(process._logs)
+    kernels = [choice_kernel(knob) for knob in SPACE.knobs]
+
+    def covariance(one, other):
+        total = np.zeros((len(one), len(other)))
+        for group, variance in zip(process.groups, variances, strict=True):
+            parts = [kernels[k][np.ix_(one[:, k], other[:, k])] for k in group]
+            total += variance * np.prod(parts, axis=0)
+        return total
+
+    among = covariance(configs, configs) + (noise + 1e-4) * np.eye(12)
+    others = SPACE.all_valid()
+    expected = covariance(others, configs) @ np.linalg.solve(among, labels)
+    drawn = process.posterior(configs, labels, draws=2, rng=rng)
+    assert drawn(others)[0] == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_gradient_of_the_evidence_is_its_slope():
+    """So that the search for the variances goes where they are most probable."""
+    process, rng = AnovaProcess(SPACE), np.random.default_rng(0)
+    configs, labels, found = SPACE.random(15, rng), rng.standard_normal(15), []
+
+    def watch(loss, logs, **_options):
+        found.append((loss, logs))
+        return SimpleNamespace(x=logs)
+
+    with mock.patch("chameleon_ray.cost_model.anova.minimize", watch):
+        process.fit(configs, labels)
+    ((loss, logs),) = found
+    for i in range(len(logs)):
+        step = np.zeros_like(logs)
+        step[i] = 1e-5
+        slope = (loss(logs + step)[0] - loss(logs - step)[0]) / 2e-5
+        assert loss(logs)[1][i] == pytest.approx(slope, rel=1e-4, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "knobs",
+    [
+        [options("a", range(10_000)), options("b", range(1000)), options("c", range(1000))],
+        [options(f"k{i}", (1, 2, 4, 8)) for i in range(60)],
+        [Knob(name="u", choices=tuple((i,) for i in range(700)), ordered=False)],
+    ],
+    ids=["wide", "many", "wide without order"],
+)
+def test_wide_knobs_and_many_knobs_cost_no_fortune(knobs):
+    """It learns all the same, and needs less than 300 MB for it."""
+    space, rng = DesignSpace("large", knobs), np.random.default_rng(0)
+    configs = space.random(200, rng)
+    fitness = np.exp(-configs[:, 0] / space.sizes[0]).astype(np.float32)
+    model = GaussianCostModel(GaussianSettings(clip=1), seed=0)
+    tracemalloc.start()
+    model.fit(space, configs[:150], fitness[:150])
+    predicted, members = model.score().predict(configs[150:])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 300e6
+    assert members.shape == (8, 50)
+    if knobs[0].ordered:
+        assert np.corrcoef(predicted, fitness[150:])[0, 1] > 0.5
 
 
 def additive(configs):

@@ -8,6 +8,7 @@ import pytest
 
 from chameleon_ray import record
 from chameleon_ray.errors import RunFolderError, SettingsError, UnknownNameError
+from chameleon_ray.function_tuner import tune_function
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.recorded import RecordedMeasurer, load_recorded
 from chameleon_ray.networks import choose_layers, network
@@ -251,3 +252,34 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path):
     assert np.array_equal(after.configs[0], after.default)
     assert "simulated" in after.device
     assert replay(after, load_policy("random")[1], name="r", trials=99, seed=0).final == 1.0
+
+
+def test_a_run_of_a_function_becomes_a_file(tmp_path):
+    """Values of every kind come back, and failures; its name becomes that of the file."""
+
+    def measure(config):
+        if config["fused"] and config["block"] == 64:
+            raise ValueError("does not fit")
+        return 1e-3 * config["block"] * config["scale"] + (config["order"] == "kij")
+
+    knobs = {
+        "block": [32, 64],
+        "scale": [0.5, 1.5],
+        "fused": [False, True],
+        "order": ["ijk", "kij"],
+    }
+    run = tmp_path / "run"
+    result = tune_function(measure, knobs, policy="random", trials=16, run=run)
+    (written,) = record.write_run(run, tmp_path / "out")
+    assert (written.configs, written.failed, written.valid) == (16, 4, None)
+    assert written.path.name.endswith("measure.json.gz")
+    assert "<" not in written.path.name
+    recorded = load_recorded(written.path)
+    assert not recorded.complete
+    found = {
+        tuple(recorded.tunables.plain(config).items()): float(seconds)
+        for config, seconds in zip(recorded.configs, recorded.seconds, strict=True)
+    }
+    for attempt in result.history:
+        seconds = attempt.seconds if attempt.seconds is not None else np.nan
+        assert found[tuple(attempt.config.items())] == pytest.approx(seconds, nan_ok=True)

@@ -122,6 +122,14 @@ def test_a_search_that_never_gets_there_counts_as_its_budget():
     assert table.rows[0].reached == 0.5
 
 
+def test_how_good_is_good_can_be_said():
+    """Half of the reference is reached at once by both; the table says what was asked."""
+    both = [curve(1.0, 1.0), curve(2.0, 2.0, seed=1)]
+    (table,) = tabulate(both, trials=2, rng=rng(), share=0.5)
+    assert (table.share, table.rows[0].attempts.mean, table.rows[0].reached) == (0.5, 1.0, 1.0)
+    assert "to 50%" in markdown(table)
+
+
 def test_the_last_table_is_over_the_spaces_that_all_policies_searched():
     """A policy that searched an easy space more does not win by that."""
     curves = [curve(2.0, space=s, policy=p) for p in "ab" for s in ("conv_A", "conv_B", "gemm_A")]

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import reduce
+from collections.abc import Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -13,55 +11,15 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from chameleon_ray.cost_model.kernels import Matrix, choice_kernel
-from chameleon_ray.space import Configs, DesignSpace
-
-Groups = tuple[tuple[int, ...], ...]
+from chameleon_ray.cost_model.tables import Bins, Groups, Tables, binned
+from chameleon_ray.space import Configs, DesignSpace, Knob
 
 _MAIN, _PAIR, _NOISE = 0.1, 0.03, 0.05  # where the search for the variances begins, and their prior
 _WIDTH = 1.5  # of that prior, in units of the logarithm
 _JITTER = 1e-4
 _RANK = 16  # of a knob's kernel, for drawing from the prior
-_CHUNK = 8192  # configs scored at a time: what they need stays in the cache
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tables:
-    """Functions of a config, each a sum of terms that one knob or two knobs decide.
-
-    Attributes:
-        groups: The knobs of each term.
-        tables: For each term, float32 `(choices, functions)`: of two knobs, the choices of the
-            first vary slowest.
-        means: What is added to each function, float32 `(functions,)`.
-    """
-
-    groups: Groups
-    tables: tuple[npt.NDArray[np.float32], ...]
-    means: npt.NDArray[np.float32]
-
-    def __call__(self, space: DesignSpace, configs: Configs) -> npt.NDArray[np.float32]:
-        """Every function at every config, float32 `(functions, n)`."""
-        out = np.tile(self.means, (len(configs), 1))
-        for start in range(0, len(configs), _CHUNK):
-            columns = configs[start : start + _CHUNK].T.astype(np.intp)
-            sums = out[start : start + _CHUNK]
-            term = np.empty_like(sums)
-            for group, table in zip(self.groups, self.tables, strict=True):
-                place = columns[group[0]]
-                for knob in group[1:]:
-                    place = place * int(space.sizes[knob]) + columns[knob]
-                sums += np.take(table, place, axis=0, out=term, mode="clip")  # "raise" would copy
-        return out.T
-
-    @property
-    def functions(self) -> int:
-        """How many there are."""
-        return len(self.means)
-
-    def only(self, *functions: int) -> Tables:
-        """Some of them, in this order."""
-        tables = tuple(table[:, functions] for table in self.tables)
-        return replace(self, tables=tables, means=self.means[list(functions)])
+_WIDEST = 256  # choices of a knob that are told apart
+_MOST_CELLS = 2**21  # of the tables of all pairs together; the largest pairs are left out
 
 
 class AnovaProcess:
@@ -71,15 +29,23 @@ class AnovaProcess:
     order; Durrande et al., 2013), each term with a variance of its own. The variances are those
     under which the measurements are most probable, given a log-normal prior.
 
+    Of a knob with more than 256 choices, neighbours share a bin.
+
     Args:
         space: Whose configs.
     """
 
     def __init__(self, space: DesignSpace) -> None:
-        self._kernels = [choice_kernel(knob) for knob in space.knobs]
-        live = [i for i, kernel in enumerate(self._kernels) if kernel.any()]
-        pairs = itertools.combinations(live, 2)
-        self.groups: Groups = (*((i,) for i in live), *pairs)
+        self._bins: Bins = {
+            i: np.arange(len(knob)) * _WIDEST // len(knob)
+            for i, knob in enumerate(space.knobs)
+            if len(knob) > _WIDEST
+        }
+        self._kernels = [choice_kernel(_coarse(knob)) for knob in space.knobs]
+        self._live = [i for i, kernel in enumerate(self._kernels) if kernel.any()]
+        pairs = list(self._affordable())
+        self._places = tuple(np.searchsorted(self._live, np.array(pairs, int).reshape(-1, 2)).T)
+        self.groups: Groups = (*((i,) for i in self._live), *pairs)
         self._roots = [_root(kernel) for kernel in self._kernels]
         self._prior = np.log([_MAIN if len(g) == 1 else _PAIR for g in self.groups] + [_NOISE])
         self._logs = self._prior.copy()
@@ -91,13 +57,11 @@ class AnovaProcess:
             configs: int32 `(n, knobs)`.
             labels: `(n,)`, of mean 0 and variance 1.
         """
-        n = len(configs)
-        parts = self._parts(configs).reshape(-1, n * n)
+        n, alike = len(configs), self._alike(configs)
 
         def loss(logs: Matrix) -> tuple[float, Matrix]:
             variances = np.exp(logs)
-            covariance = (variances[:-1] @ parts).reshape(n, n)
-            covariance[np.diag_indices(n)] += variances[-1] + _JITTER
+            covariance = self._covariance(alike, variances, n)
             try:
                 factor = cho_factor(covariance, lower=True, check_finite=False)
             except LinAlgError:
@@ -106,7 +70,7 @@ class AnovaProcess:
             slope = np.outer(alpha, alpha) - cho_solve(factor, np.eye(n))
             off = (logs - self._prior) / _WIDTH
             evidence = -0.5 * labels @ alpha - np.log(np.diag(factor[0])).sum() - 0.5 * off @ off
-            gradient = np.append(parts @ slope.ravel(), np.trace(slope)) * 0.5 * variances
+            gradient = np.append(self._slopes(alike, slope), np.trace(slope)) * 0.5 * variances
             return -float(evidence), off / _WIDTH - gradient
 
         bounds = [(-9.0, 2.0)] * len(self._prior)
@@ -117,69 +81,82 @@ class AnovaProcess:
 
     def posterior(
         self, configs: Configs, labels: Matrix, *, draws: int, rng: np.random.Generator
-    ) -> tuple[npt.NDArray[np.float32], ...]:
-        """The posterior mean and functions drawn from the posterior, as tables.
+    ) -> Tables:
+        """The posterior mean and functions drawn from the posterior; the mean is the first.
 
         Drawn as Wilson et al. (2020) do: a function of the prior, and the mean of what it leaves
         of the measurements.
-
-        Returns:
-            For each group, float32 `(choices, 1 + draws)`: the mean is the first function.
         """
-        variances = np.exp(self._logs)
-        n = len(configs)
-        covariance = self._covariance(configs, variances)
-        covariance[np.diag_indices(n)] += variances[-1] + _JITTER
-        factor = cho_factor(covariance, lower=True, check_finite=False)
-        prior = [self._draw(g, v, draws, rng) for g, v in zip(self.groups, variances, strict=False)]
-        places = [self._places(configs, group) for group in self.groups]
-        drawn = sum(table[place] for table, place in zip(prior, places, strict=True))
+        variances, n = np.exp(self._logs), len(configs)
+        sizes = tuple(len(kernel) for kernel in self._kernels)
+        prior = Tables(
+            groups=self.groups,
+            tables=tuple(
+                self._draw(g, v, draws, rng) for g, v in zip(self.groups, variances, strict=False)
+            ),
+            means=np.zeros(draws, dtype=np.float32),
+            sizes=sizes,
+            bins=self._bins,
+        )
+        factor = cho_factor(
+            self._covariance(self._alike(configs), variances, n), lower=True, check_finite=False
+        )
         noise = rng.standard_normal((n, draws)) * np.sqrt(variances[-1] + _JITTER)
-        rest = np.concatenate([labels[:, None], labels[:, None] - drawn - noise], axis=1)
+        rest = np.concatenate([labels[:, None], labels[:, None] - prior(configs).T - noise], axis=1)
         weights = cho_solve(factor, rest)
+        updates = self._updates(configs, variances, weights)
         tables = []
-        for group, variance, table in zip(self.groups, variances, prior, strict=False):
-            update = variance * (self._rows(group, configs) @ weights)
+        for update, table in zip(updates, prior.tables, strict=True):
             update[:, 1:] += table
             tables.append(update.astype(np.float32))
-        return tuple(tables)
+        means = np.zeros(1 + draws, dtype=np.float32)
+        return Tables(
+            groups=self.groups, tables=tuple(tables), means=means, sizes=sizes, bins=self._bins
+        )
 
-    def _covariance(self, configs: Configs, variances: Matrix) -> Matrix:
-        """Covariance of the configs, `(n, n)`; that of each group is not kept."""
-        total, alike = np.zeros((len(configs), len(configs))), self._alike(configs)
+    def _affordable(self) -> Iterator[tuple[int, int]]:
+        """The pairs of knobs that have a term, in order: all of them, if there are not too many."""
+        pairs = list(itertools.combinations(self._live, 2))
+        cells = np.array([len(self._kernels[i]) * len(self._kernels[j]) for i, j in pairs], int)
+        order = np.argsort(cells, kind="stable")
+        kept = set(order[np.cumsum(cells[order]) <= _MOST_CELLS].tolist())
+        return (pair for at, pair in enumerate(pairs) if at in kept)
+
+    def _alike(self, configs: Configs) -> npt.NDArray[np.float64]:
+        """Of each knob, the covariance of the configs' choices at variance 1, `(live, n * n)`."""
+        columns = binned(configs, self._bins).T
+        found = [self._kernels[k][np.ix_(columns[k], columns[k])].ravel() for k in self._live]
+        return np.array(found).reshape(len(self._live), len(configs) ** 2)
+
+    def _covariance(self, alike: Matrix, variances: Matrix, n: int) -> Matrix:
+        """Covariance of the configs, `(n, n)`: knobs and, as products of two, pairs."""
+        live, pairs = len(self._live), np.zeros((len(self._live),) * 2)
+        pairs[self._places] = variances[live:-1]
+        factors = pairs @ alike + variances[:live, None]
+        covariance: Matrix = np.einsum("kn,kn->n", alike, factors).reshape(n, n)
+        covariance[np.diag_indices(n)] += variances[-1] + _JITTER
+        return covariance
+
+    def _slopes(self, alike: Matrix, slope: Matrix) -> Matrix:
+        """The sum of `slope` `(n, n)` over each group's covariance at variance 1, `(groups,)`."""
+        weighted = alike * slope.ravel()
+        return np.concatenate([weighted.sum(axis=1), (weighted @ alike.T)[self._places]])
+
+    def _updates(self, configs: Configs, variances: Matrix, weights: Matrix) -> Iterator[Matrix]:
+        """Each group's covariance with the configs, times `weights` `(n, f)`: `(choices, f)`."""
+        columns = binned(configs, self._bins).T
+        rows = {k: self._kernels[k][:, columns[k]] for k in self._live}
         for group, variance in zip(self.groups, variances, strict=False):
-            total += reduce(np.multiply, (alike[knob] for knob in group)) * variance
-        return total
-
-    def _alike(self, configs: Configs) -> dict[int, Matrix]:
-        """Of each knob, the covariance of the configs' choices at variance 1, `(n, n)`."""
-        live = [group[0] for group in self.groups if len(group) == 1]
-        return {k: self._kernels[k][np.ix_(configs[:, k], configs[:, k])] for k in live}
-
-    def _parts(self, configs: Configs) -> npt.NDArray[np.float64]:
-        """Covariance of the configs under each group at variance 1, `(groups, n, n)`."""
-        n, alike = len(configs), self._alike(configs)
-        parts = [reduce(np.multiply, (alike[knob] for knob in group)) for group in self.groups]
-        return np.array(parts).reshape(-1, n, n)
-
-    def _places(self, configs: Configs, group: Sequence[int]) -> npt.NDArray[np.intp]:
-        """The row of each config in the table of a group, `(n,)`."""
-        place = configs[:, group[0]].astype(np.intp)
-        for knob in group[1:]:
-            place = place * len(self._kernels[knob]) + configs[:, knob]
-        return place
-
-    def _rows(self, group: Sequence[int], configs: Configs) -> Matrix:
-        """Covariance between every row of a group's table and the configs, `(choices, n)`."""
-        rows = self._kernels[group[0]][:, configs[:, group[0]]]
-        for knob in group[1:]:
-            other = self._kernels[knob][:, configs[:, knob]]
-            rows = (rows[:, None, :] * other[None, :, :]).reshape(-1, len(configs))
-        return rows
+            if len(group) == 1:
+                yield variance * (rows[group[0]] @ weights)
+                continue
+            one, other = (rows[knob] for knob in group)
+            products = (one[None, :, :] * weights.T[:, None, :]) @ other.T
+            yield variance * products.reshape(len(products), -1).T
 
     def _draw(
-        self, group: Sequence[int], variance: float, draws: int, rng: np.random.Generator
-    ) -> Matrix:
+        self, group: tuple[int, ...], variance: float, draws: int, rng: np.random.Generator
+    ) -> npt.NDArray[np.float32]:
         """A group's table under the prior, `(choices, draws)`."""
         roots = [self._roots[knob] for knob in group]
         if len(roots) == 1:
@@ -188,8 +165,18 @@ class AnovaProcess:
             one, other = roots
             luck = rng.standard_normal((draws, one.shape[1], other.shape[1]))
             table = (one @ luck @ other.T).transpose(1, 2, 0).reshape(-1, draws)
-        scaled: Matrix = table * np.sqrt(variance)
+        scaled: npt.NDArray[np.float32] = (table * np.sqrt(variance)).astype(np.float32)
         return scaled
+
+
+def _coarse(knob: Knob) -> Knob:
+    """The knob, or one with a choice for each bin."""
+    if len(knob) <= _WIDEST:
+        return knob
+    firsts = -(-np.arange(_WIDEST) * len(knob) // _WIDEST)
+    return Knob(
+        name=knob.name, choices=tuple(knob.choices[i] for i in firsts), ordered=knob.ordered
+    )
 
 
 def _root(kernel: Matrix) -> Matrix:

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chameleon_ray.cost_model.anova import AnovaProcess, Tables
+from chameleon_ray.cost_model.anova import AnovaProcess
 from chameleon_ray.cost_model.labels import check_points, known, log_labels
+from chameleon_ray.cost_model.tables import Tables
 from chameleon_ray.settings import GaussianSettings
 from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 
@@ -22,21 +23,20 @@ class GaussianScore:
     """A frozen, picklable Gaussian process: int32 configs `(n, knobs)` -> float32 `(n,)`.
 
     Attributes:
-        functions: The posterior mean, then functions drawn from the posterior.
-        space: Whose configs they take.
+        functions: The posterior mean, then functions drawn from the posterior, of the logarithm
+            of the share.
     """
 
     functions: Tables
-    space: DesignSpace
 
     def __call__(self, configs: Configs) -> Vector:
         """The posterior mean, as a share of the best measured fitness."""
-        shares: Vector = _shares(self.functions.only(0)(self.space, configs))[0]
+        shares: Vector = np.exp(self.functions.only(0)(configs))[0]
         return shares
 
     def predict(self, configs: Configs) -> tuple[Vector, npt.NDArray[np.float32]]:
         """The posterior mean, float32 `(n,)`, and the drawn functions, float32 `(draws, n)`."""
-        shares = _shares(self.functions(self.space, configs))
+        shares = np.exp(self.functions(configs))
         return shares[0], shares[1:]
 
     def member(self, rng: np.random.Generator) -> GaussianScore:
@@ -87,14 +87,14 @@ class GaussianCostModel:
             self._process.fit(configs, labels)
             self._fitted_to = len(labels)
         rng = np.random.default_rng([self._seed, len(labels)])
-        tables = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
+        drawn = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
         temper = np.float32(self._settings.temper)
-        functions = Tables(
-            groups=self._process.groups,
-            tables=tuple(np.float32(spread) * (t[:, :1] + temper * (t - t[:, :1])) for t in tables),
-            means=np.full(1 + self._settings.draws, mean, dtype=np.float32),
+        tables = tuple(
+            np.float32(spread) * (t[:, :1] + temper * (t - t[:, :1])) for t in drawn.tables
         )
-        self._score = GaussianScore(functions=functions, space=space.with_knob_features())
+        self._score = GaussianScore(
+            functions=replace(drawn, tables=tables, means=drawn.means + np.float32(mean))
+        )
 
     def score(self) -> Score:
         """The last fit, frozen.
@@ -111,9 +111,3 @@ def _blas() -> Any:
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()
-
-
-def _shares(logs: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """From the logarithm of a fitness over the best one to their quotient."""
-    shares: npt.NDArray[np.float32] = np.exp(logs)
-    return shares

@@ -29,7 +29,7 @@ from ray.rllib.utils.metrics import (
 
 from chameleon_ray.environment import random_starts
 from chameleon_ray.explorers import Candidates, Ensemble, WalkReport
-from chameleon_ray.explorers.rollout import Round, Share, WalkRunner
+from chameleon_ray.explorers.rollout import Share, WalkRunner, Walks
 from chameleon_ray.policy import ppo_config
 from chameleon_ray.settings import PpoSettings
 from chameleon_ray.space import Configs, DesignSpace, Score
@@ -42,23 +42,23 @@ _LEARNED = (ENTROPY_KEY, VF_LOSS_KEY, POLICY_LOSS_KEY)
 class ExplorationAlgorithm(PPO):
     """RLlib's PPO whose training iteration is a round: waves of walks, an update after each."""
 
-    _round: Round | ray.ObjectRef
+    _walks: Walks | ray.ObjectRef
     _waves: int
     _settings: PpoSettings
     _rng: np.random.Generator
     shares: list[list[Share]]
     learned: list[dict[str, float]]
 
-    def begin(self, round_: Round, settings: PpoSettings, rng: np.random.Generator) -> None:
+    def begin(self, walks: Walks, settings: PpoSettings, rng: np.random.Generator) -> None:
         """State what the next `train()` walks and learns.
 
         Args:
-            round_: Score, starts and seeds.
+            walks: Score, starts and seeds.
             settings: How minibatches are drawn.
             rng: Draws the minibatches.
         """
-        self._waves = len(round_.starts)
-        self._round = ray.put(round_) if settings.workers else round_
+        self._waves = len(walks.starts)
+        self._walks = ray.put(walks) if settings.workers else walks
         self._settings, self._rng, self.shares, self.learned = settings, rng, [], []
 
     def training_step(self) -> None:
@@ -85,7 +85,7 @@ class ExplorationAlgorithm(PPO):
         state = self.learner_group.get_state(
             components=f"{COMPONENT_LEARNER}/{COMPONENT_RL_MODULE}", inference_only=True
         )[COMPONENT_LEARNER]
-        order = _Order(round_=self._round, state=state, wave=wave, shares=max(1, workers))
+        order = _Order(walks=self._walks, state=state, wave=wave, shares=max(1, workers))
         found: list[Share] = group.foreach_env_runner(order, local_env_runner=False)
         shares = {share.worker - 1: share for share in found}
         for undone in set(range(order.shares)) - set(shares):
@@ -104,14 +104,14 @@ class _Order:
     It carries all that is needed, so that a restarted runner has no old score and no old weights.
     """
 
-    round_: Round | ray.ObjectRef
+    walks: Walks | ray.ObjectRef
     state: dict[str, Any]
     wave: int
     shares: int
 
     def __call__(self, runner: WalkRunner, share: int | None = None) -> Share:
         """Walk a share of the wave's episodes: by default the one of this runner's index."""
-        known = runner.fetch(self.round_)
+        known = runner.fetch(self.walks)
         cuts = np.linspace(0, known.seeds.shape[1], self.shares + 1).astype(int)
         index = runner.worker_index - 1 if share is None else share
         mine = slice(cuts[index], cuts[index + 1])
@@ -227,7 +227,7 @@ class PpoExplorer:
 
     def _episodes(
         self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
-    ) -> Round:
+    ) -> Walks:
         """The episodes of a round: best starts are dealt out evenly among the waves."""
         episodes, waves = self._settings.episodes, self._settings.waves
         wanted = episodes // _BEST_SHARE if self._settings.starts == "best" else 0
@@ -238,7 +238,7 @@ class PpoExplorer:
         scores = (score,) * waves
         if isinstance(score, Ensemble):
             scores = tuple(score.member(rng) for _ in range(waves))
-        return Round(scores=scores, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds)
+        return Walks(scores=scores, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds)
 
 
 def _ensure_ray(*, cpus: int) -> None:

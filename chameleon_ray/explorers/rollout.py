@@ -19,7 +19,7 @@ Seeds = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
+class Walks:
     """What every env runner needs to know for one round.
 
     Attributes:
@@ -99,14 +99,14 @@ class WalkRunner(SingleAgentEnvRunner):
     """
 
     _share: tuple[Score, Configs, Seeds]
-    _fetched: tuple[ray.ObjectRef, Round] | None = None
+    _fetched: tuple[ray.ObjectRef, Walks] | None = None
 
-    def fetch(self, round_: Round | ray.ObjectRef) -> Round:
+    def fetch(self, walks: Walks | ray.ObjectRef) -> Walks:
         """The round itself; a reference is resolved once."""
-        if isinstance(round_, Round):
-            return round_
-        if self._fetched is None or self._fetched[0] != round_:
-            self._fetched = (round_, ray.get(round_))
+        if isinstance(walks, Walks):
+            return walks
+        if self._fetched is None or self._fetched[0] != walks:
+            self._fetched = (walks, ray.get(walks))
         return self._fetched[1]
 
     def assign(self, score: Score, starts: Configs, seeds: Seeds) -> None:
