@@ -16,14 +16,24 @@ from chameleon_ray.settings import (
     GreedySettings,
     Policy,
     StagedSettings,
+    ThompsonSettings,
 )
 from chameleon_ray.space import Constraint, DesignSpace, options, split
+
+
+def thompson(batch):
+    """A policy with a Thompson sampler, and a cost model that has members."""
+    return Policy(sampler=ThompsonSettings(batch=batch), cost_model=ForestSettings())
+
 
 SAMPLERS = {
     "letter": Policy(sampler=AdaptiveSettings(variant="letter")),
     "authors": Policy(sampler=AdaptiveSettings(variant="authors")),
     "exploiting": Policy(sampler=AdaptiveSettings(variant="letter", exploit=6)),
     "greedy": Policy(sampler=GreedySettings()),
+    "greedy for diversity": Policy(sampler=GreedySettings(diversity=2)),
+    "thompson": thompson(8),
+    "thompson, members asked twice": thompson(12),
 }
 COST_MODELS = {
     "xgb": CostModelSettings(),
@@ -59,9 +69,13 @@ def a_small_space():
 
 
 def some_candidates(space, n, seed=0):
-    """Distinct valid configs, ranked."""
-    configs = space.random(n, np.random.default_rng(seed))
-    return Candidates(configs=configs, scores=np.linspace(1, 0, len(configs), dtype=np.float32))
+    """Distinct valid configs, ranked by what the ten members of an ensemble hold of them."""
+    rng = np.random.default_rng(seed)
+    configs = space.random(n, rng)
+    members = rng.random((10, len(configs)), dtype=np.float32)
+    order = np.argsort(-members.mean(axis=0))
+    members = members[:, order]
+    return Candidates(configs=configs[order], scores=members.mean(axis=0), members=members)
 
 
 def visits(space, n, seed=1):

@@ -16,6 +16,7 @@ import pytest
 from chameleon_ray.compare import compare, curves
 from chameleon_ray.errors import RunFolderError, SettingsError
 from chameleon_ray.measure.recorded import load_recorded
+from chameleon_ray.presets import load_policy
 from chameleon_ray.replay import replay
 from chameleon_ray.searches import (
     Search,
@@ -145,9 +146,12 @@ def test_a_space_with_another_time_is_another_space(path):
     assert space_digest(one) != space_digest(other)
 
 
-def test_the_kernel_is_the_name_before_the_device():
+def test_the_kernel_is_what_its_file_says_or_the_name_before_the_device(path):
     """As the recorded spaces are named."""
-    assert [kernel_of(n) for n in ("gemm_RTX_2080_Ti", "conv")] == ["gemm", "conv"]
+    space = load_recorded(path)
+    named = [replace(space, kernel="", name=name) for name in ("gemm_RTX_2080_Ti", "conv")]
+    assert [kernel_of(one) for one in named] == ["gemm", "conv"]
+    assert kernel_of(replace(space, kernel="Xgemm", name="A100")) == "Xgemm"
 
 
 @pytest.mark.parametrize(
@@ -235,6 +239,19 @@ def test_a_kill_loses_only_what_was_in_flight(path, tmp_path, ending):
         process.wait(60)
     finally:
         process.kill()
-    kept = list(out.rglob("search-*.parquet"))
+    kept = {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in out.rglob("search-*.parquet")}
     assert 5 <= len(kept) < 4000
-    assert len(Searches(out / "searches").all()) == len(kept)
+    searches = {s.key.seed: s for s in Searches(out / "searches").all()}
+    assert len(searches) == len(kept)
+    told, new = [], min(set(range(4000)) - set(searches))
+    found = compare(
+        [load_recorded(path)],
+        [load_policy("random")],
+        seeds=[*searches, new],
+        trials=60,
+        out=out,
+        on_progress=told.append,
+    )
+    assert [(s.kept, s.done) for s in told] == [(len(kept), len(kept)), (len(kept), len(kept) + 1)]
+    assert found[:-1] == list(searches.values())
+    assert kept == {p: (p.stat().st_mtime_ns, p.read_bytes()) for p in kept}

@@ -79,7 +79,7 @@ def test_tables_know_some_knobs_by_bins():
 
 
 def test_the_posterior_is_that_of_the_textbook():
-    """The mean at other configs: their covariance with the known ones, times what explains those."""
+    """The mean elsewhere: its covariance with the known configs, times what explains those."""
     process, rng = AnovaProcess(SPACE), np.random.default_rng(0)
     configs = SPACE.random(12, rng)
     labels = rng.standard_normal(12)

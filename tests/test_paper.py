@@ -1,5 +1,6 @@
 """Everything that the paper states as a number or as an algorithm, held against the code."""
 
+import dataclasses
 import math
 
 import numpy as np
@@ -175,6 +176,25 @@ def test_the_columns_of_table_2_begin_with_random_configs_alone(name):
     """None of them knows a default."""
     _, policy = load_policy(name)
     assert (policy.default, policy.start, policy.neighbours) == ("apart", "random", 0)
+
+
+TABLE_2 = ("autotvm", "adaptive_exploration", "adaptive_sampling", "chameleon_paper")
+
+
+def test_the_columns_of_table_2_differ_in_nothing_but_explorer_and_sampler():
+    """Table 2: cost model, features, first batch and budget are the same in all four columns."""
+    own = {"explorer", "sampler", "description"}
+    shared = [field.name for field in dataclasses.fields(Policy) if field.name not in own]
+    policies = [load_policy(name)[1] for name in TABLE_2]
+    columns = [{name: getattr(policy, name) for name in shared} for policy in policies]
+    assert columns[1:] == columns[:-1]
+
+
+def test_the_columns_of_table_2_are_two_explorers_by_two_samplers():
+    """Table 2: annealing or RL, greedy or adaptive sampling, each with the same settings twice."""
+    autotvm, exploration, sampling, paper = (load_policy(name)[1] for name in TABLE_2)
+    assert autotvm.explorer == sampling.explorer != exploration.explorer == paper.explorer
+    assert autotvm.sampler == exploration.sampler != sampling.sampler == paper.sampler
 
 
 def plain_space(*sizes):

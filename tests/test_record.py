@@ -20,7 +20,7 @@ from chameleon_ray.tasks import Target
 from chameleon_ray.templates import default_config, design_space, template_version
 
 LAYERS = choose_layers(network("resnet18"), (2, 3))
-TARGET = Target(lanes=512, cores=2)  # wide registers make a space of 648 configs
+TARGET = Target(lanes=512, cores=2)  # wide registers make a space of 810 configs
 
 
 def space_of(layer):

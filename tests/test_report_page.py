@@ -8,9 +8,11 @@ import json
 import math
 import re
 import shutil
+import struct
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+import zlib
 from collections import Counter
 from html.parser import HTMLParser
 
@@ -508,20 +510,60 @@ def test_an_axis_holds_its_values_and_few_labels(values, zero, log, whole):
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
-def test_a_browser_runs_its_script_and_shows_its_charts(tmp_path):
-    """The copy buttons are there, so the policy lets the script run; nothing else was asked for."""
-    page, *_ = write_report([a_run(tmp_path / "run")])
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", profile, "--dump-dom"]
-    done = subprocess.run(
-        [*command, "--enable-logging=stderr", page.as_uri()],
+def browse(page, *options):
+    """Open a page in a browser without a window."""
+    profile = f"--user-data-dir={page.parent / 'profile'}"
+    return subprocess.run(
+        [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", profile, *options, page.as_uri()],
         capture_output=True,
         text=True,
         check=True,
         timeout=120,
     )
+
+
+def corner(picture):
+    """Red, green and blue of the upper left pixel of a PNG, without alpha or with it."""
+    data, at, packed = picture.read_bytes(), 8, b""
+    while at < len(data):
+        length, kind = struct.unpack(">I4s", data[at : at + 8])
+        packed += data[at + 8 : at + 8 + length] * (kind == b"IDAT")
+        at += 12 + length
+    return tuple(zlib.decompress(packed)[1:4])  # no filter changes the first pixel
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_a_browser_prints_it_on_pages(tmp_path):
+    """What comes out is a PDF of more than one page."""
+    page, *_ = write_report([a_run(tmp_path / "run")])
+    printed = tmp_path / "page.pdf"
+    browse(page, f"--print-to-pdf={printed}")
+    data = printed.read_bytes()
+    assert data.startswith(b"%PDF-")
+    assert len(re.findall(rb"/Type\s*/Page\b", data)) > 1
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_a_browser_in_dark_mode_shows_it_dark(tmp_path):
+    """The paper's colour is that of the mode."""
+    page, *_ = write_report([a_run(tmp_path / "run")])
+    colours = []
+    for scheme in (0, 1):  # Blink's numbers: dark, light
+        picture = tmp_path / f"{scheme}.png"
+        wanted = f"--blink-settings=preferredColorScheme={scheme}"
+        browse(page, wanted, "--window-size=800,600", f"--screenshot={picture}")
+        colours.append(corner(picture))
+    assert colours == [(0x14, 0x18, 0x1D), (0xFF, 0xFF, 0xFF)]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium")
+def test_a_browser_runs_its_script_and_shows_its_charts(tmp_path):
+    """The copy buttons are there, so the policy lets the script run; nothing else was asked for."""
+    page, *_ = write_report([a_run(tmp_path / "run")])
+    done = browse(page, "--dump-dom", "--enable-logging=stderr")
     buttons = re.findall(r"<button[^>]*>", done.stdout)
     assert buttons
     assert not [b for b in buttons if "hidden" in b]
