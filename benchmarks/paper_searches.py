@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chameleon_ray.assembly import search
+from chameleon_ray.assembly import RunningSearch, search
 from chameleon_ray.compare import versions
+from chameleon_ray.explorers import report_of
 from chameleon_ray.files import write_whole
 from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace, find_recorded
 from chameleon_ray.phases import Phases
@@ -33,7 +34,8 @@ class Watched:
 
     Attributes:
         rows: Of each attempt, its row in the recording.
-        rounds: Of each round: `measured_before`, `chosen`, `evaluated` and the phases' seconds.
+        rounds: Of each round: `measured_before`, `chosen`, `evaluated`, the steps that walks of
+            RL took (`walked`), and the phases' seconds.
         clusters: Of one round in the middle: `points` (rows) and the `cluster` of each; empty if
             the sampler has none.
     """
@@ -49,11 +51,12 @@ def watched_path(folder: Path, key: SearchKey) -> Path:
 
 
 def read_watched(folder: Path, key: SearchKey) -> Watched | None:
-    """A search's `Watched`; None if it is not there, or cut off."""
+    """A search's `Watched`; None if it is not there, cut off, or of an older version."""
     try:
-        return Watched(**json.loads(gzip.decompress(watched_path(folder, key).read_bytes())))
+        found = Watched(**json.loads(gzip.decompress(watched_path(folder, key).read_bytes())))
     except (OSError, EOFError, ValueError, TypeError):
         return None
+    return found if all("walked" in round_ for round_ in found.rounds) else None
 
 
 def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, str]) -> Search:
@@ -62,7 +65,11 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
     _warm_up()
     phases, rounds = Phases(), list[tuple[Round, dict[str, float]]]()
     trials = min(key.trials, len(recorded.configs))
-    *_, history = search(
+
+    def observe(round_: Round) -> None:
+        rounds.append((round_, phases.taken() | {"walked": walked(running)}))
+
+    running = search(
         recorded.task,
         recorded.space,
         policy,
@@ -73,8 +80,9 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
         phases=phases,
         default=recorded.default,
         hopeless=None,
-        observe=lambda round_: rounds.append((round_, phases.taken())),
+        observe=observe,
     )
+    *_, history = running
     watched = _watched(recorded, history, rounds)
     path = watched_path(Path(folder), key)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,12 +90,20 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
     return _search(recorded, key, history, watched)
 
 
+def walked(running: RunningSearch) -> int:
+    """How many steps the last round's walks of RL took; 0 if there were none."""
+    report = report_of(running._explorer)  # noqa: SLF001 - rounds do not keep it
+    return report.steps if report else 0
+
+
 def _warm_up() -> None:
     """Imports that would count as the first round's time."""
     import sklearn.cluster
     import xgboost
 
-    del sklearn, xgboost
+    from chameleon_ray.explorers import ppo
+
+    del sklearn, xgboost, ppo
 
 
 def _watched(
@@ -113,9 +129,10 @@ def _watched(
                 "measured_before": r.measured_before,
                 "chosen": len(r.chosen),
                 "evaluated": r.evaluated,
-                **{phase: seconds.get(phase, 0.0) for phase in PHASES},
+                "walked": told["walked"],
+                **{phase: told.get(phase, 0.0) for phase in PHASES},
             }
-            for r, seconds in rounds
+            for r, told in rounds
         ],
         clusters=clusters,
     )
@@ -125,7 +142,7 @@ def _search(recorded: RecordedSpace, key: SearchKey, history: History, watched: 
     measured = history.measurements
     return Search(
         key=key,
-        kernel=kernel_of(recorded.name),
+        kernel=kernel_of(recorded),
         reference_seconds=recorded.optimum_seconds,
         best_seconds=tuple(best_so_far(measured)),
         outcomes=dict(Counter(m.message or str(m.outcome) for m in measured)),
@@ -158,5 +175,4 @@ def recorded_costs(path: Path | str, recorded: RecordedSpace) -> Mapping[str, Va
 
 def _seconds(entry: Mapping[str, Any], name: str) -> float:
     value = entry.get(name)
-    usable = isinstance(value, int | float) and 0 <= value < 1e9
-    return float(value) / 1e3 if usable else 0.0
+    return value / 1e3 if isinstance(value, int | float) and 0 <= value < 1e9 else 0.0
