@@ -34,6 +34,7 @@ from chameleon_ray.scores import Curve, Values, score_at, tabulate
 from chameleon_ray.settings import (
     CostModelSettings,
     ForestSettings,
+    GaussianSettings,
     GreedySettings,
     PluginSettings,
     Policy,
@@ -53,14 +54,16 @@ def switches() -> dict[str, dict[str, Policy]]:
     staged = ours.cost_model
     assert isinstance(staged, StagedSettings)  # noqa: S101 - of the shipped policy
 
-    def model(**changes: Any) -> Policy:
-        return replace(ours, cost_model=replace(staged, **changes))
+    first, then = staged.first, staged.then
 
-    def later(**changes: Any) -> Policy:
-        return model(then=replace(staged.then, **changes))
+    def model(settings: StagedSettings) -> Policy:
+        return replace(ours, cost_model=settings)
 
-    def earlier(**changes: Any) -> Policy:
-        return model(first=replace(staged.first, **changes))
+    def earlier(forest: ForestSettings) -> Policy:
+        return model(replace(staged, first=forest))
+
+    def later(gaussian: GaussianSettings) -> Policy:
+        return model(replace(staged, then=gaussian))
 
     def batch(size: int) -> Policy:
         return replace(ours, sampler=ThompsonSettings(batch=size))
@@ -85,19 +88,19 @@ def switches() -> dict[str, dict[str, Policy]]:
             "XGBoost, the best four": greedy,
             "the same on knobs alone": replace(greedy, features="knobs"),
         },
-        "until": {f"a forest until {n}": model(until=n) for n in (16, 64)},
-        "trees": {f"{n} trees": earlier(trees=n) for n in (16, 100)},
-        "draws": {f"{n} draws": later(draws=n) for n in (4, 32)},
+        "until": {f"a forest until {n}": model(replace(staged, until=n)) for n in (16, 64)},
+        "trees": {f"{n} trees": earlier(replace(first, trees=n)) for n in (16, 100)},
+        "draws": {f"{n} draws": later(replace(then, draws=n)) for n in (4, 32)},
         "temper": {
-            "the mean instead of draws": later(temper=0),
-            "half the temper": later(temper=0.15),
-            "twice the temper": later(temper=0.6),
-            "untempered draws": later(temper=1),
+            "the mean instead of draws": later(replace(then, temper=0)),
+            "half the temper": later(replace(then, temper=0.15)),
+            "twice the temper": later(replace(then, temper=0.6)),
+            "untempered draws": later(replace(then, temper=1)),
         },
         "clip": {
-            "the slowest quarter clipped": later(clip=0.75),
-            "no clipping": later(clip=1),
-            "no clipping in the forest": earlier(clip=1),
+            "the slowest quarter clipped": later(replace(then, clip=0.75)),
+            "no clipping": later(replace(then, clip=1)),
+            "no clipping in the forest": earlier(replace(first, clip=1)),
         },
     }
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_ray.cost_model.forest import ForestScore
+from chameleon_ray.cost_model.labels import known
 from chameleon_ray.sampling import Ranking
 from chameleon_ray.sampling.thompson import ThompsonSampler
 from chameleon_ray.settings import ThompsonSettings
@@ -50,32 +49,14 @@ class NeighbourSampler:
         return np.concatenate([near, more])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class VotingScore:
-    """A forest of classifiers: int32 configs `(n, knobs)` -> float32 `(n,)`.
-
-    Attributes:
-        trees: Fitted scikit-learn trees.
-        space: Makes the features.
-    """
-
-    trees: tuple[Any, ...]
-    space: DesignSpace
-
-    def __call__(self, configs: Configs) -> Vector:
-        """How probable it is that a config is one of the best."""
-        return self.predict(configs)[0]
+class VotingScore(ForestScore):
+    """A forest of classifiers: how probable it is that a config is one of the best."""
 
     def predict(self, configs: Configs) -> tuple[Vector, npt.NDArray[np.float32]]:
         """The mean of the trees, float32 `(n,)`, and what each says, float32 `(trees, n)`."""
         features = np.ascontiguousarray(self.space.features(configs))
-        votes = np.array([tree.predict(features)[:, 0, -1] for tree in self.trees], np.float32)
+        votes = np.array([tree.predict(features)[:, -1] for tree in self.trees], np.float32)
         return votes.mean(axis=0), votes
-
-    def member(self, rng: np.random.Generator) -> Score:
-        """One tree, drawn at random."""
-        tree = self.trees[int(rng.integers(len(self.trees)))]
-        return VotingScore(trees=(tree,), space=self.space)
 
 
 class TopTenthModel:
@@ -104,6 +85,9 @@ class TopTenthModel:
         self._score = VotingScore(trees=tuple(t.tree_ for t in forest.estimators_), space=space)
 
     def score(self) -> Score:
-        """The last fit, frozen."""
-        assert self._score is not None  # noqa: S101 - `fit` comes first
-        return self._score
+        """The last fit, frozen.
+
+        Raises:
+            RuntimeError: Nothing has been fitted yet.
+        """
+        return known(self._score)

@@ -18,6 +18,7 @@ from chameleon_ray import history
 from chameleon_ray.cache_writer import SUFFIXES, Recording, unwritable, write_recording
 from chameleon_ray.errors import RunFolderError, SettingsError
 from chameleon_ray.measure import Outcome
+from chameleon_ray.networks import choose_layers, network as network_layers
 from chameleon_ray.plan import make_plan
 from chameleon_ray.records import Provenance, Record, read_records
 from chameleon_ray.results import Progress
@@ -73,9 +74,9 @@ def write_run(run: Path, out: Path) -> list[Written]:
     if manifest.get("kind") == "function":
         written = _write_function(run, manifest, out)
     else:
-        result = history.load(run).result
-        name = f"{result.network}_layer"
-        files = {out / f"{name}{f.layer.index}.json.gz": f.layer for f in result.layers}
+        name = manifest["network"]
+        layers = choose_layers(network_layers(name), manifest.get("layers") or ())
+        files = {out / f"{name}_layer{layer.index}.json.gz": layer for layer in layers}
         written = _write_layers(run, files)
     if not written:
         raise RunFolderError(

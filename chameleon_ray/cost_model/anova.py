@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -88,14 +89,13 @@ class AnovaProcess:
         of the measurements.
         """
         variances, n = np.exp(self._logs), len(configs)
-        sizes = tuple(len(kernel) for kernel in self._kernels)
         prior = Tables(
             groups=self.groups,
             tables=tuple(
                 self._draw(g, v, draws, rng) for g, v in zip(self.groups, variances, strict=False)
             ),
             means=np.zeros(draws, dtype=np.float32),
-            sizes=sizes,
+            sizes=tuple(len(kernel) for kernel in self._kernels),
             bins=self._bins,
         )
         factor = cho_factor(
@@ -110,9 +110,7 @@ class AnovaProcess:
             update[:, 1:] += table
             tables.append(update.astype(np.float32))
         means = np.zeros(1 + draws, dtype=np.float32)
-        return Tables(
-            groups=self.groups, tables=tuple(tables), means=means, sizes=sizes, bins=self._bins
-        )
+        return replace(prior, tables=tuple(tables), means=means)
 
     def _affordable(self) -> Iterator[tuple[int, int]]:
         """The pairs of knobs that have a term, in order: all of them, if there are not too many."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -40,9 +40,7 @@ class ForestScore:
 
     def member(self, rng: np.random.Generator) -> ForestScore:
         """One tree, drawn at random, as a score of its own."""
-        return ForestScore(
-            trees=(self.trees[int(rng.integers(len(self.trees)))],), space=self.space
-        )
+        return replace(self, trees=(self.trees[int(rng.integers(len(self.trees)))],))
 
 
 class ForestCostModel:
