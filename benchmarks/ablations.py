@@ -91,6 +91,7 @@ def switches() -> dict[str, dict[str, Policy]]:
         "until": {f"a forest until {n}": model(replace(staged, until=n)) for n in (16, 64)},
         "trees": {f"{n} trees": earlier(replace(first, trees=n)) for n in (16, 100)},
         "draws": {f"{n} draws": later(replace(then, draws=n)) for n in (4, 32)},
+        "products": {"without products": later(replace(then, products=False))},
         "temper": {
             "the mean instead of draws": later(replace(then, temper=0)),
             "half the temper": later(replace(then, temper=0.15)),

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from chameleon_ray.space import Knob, Values
 
-_MOST_PAIRS = 12  # knobs that are multiplied in pairs; with more, columns outgrow points
+MOST_FACTORS = 12  # knobs that are multiplied in pairs; with more, columns outgrow points
 _DEEPEST = 8  # 2**8 and what it divides are equally round
 
 
@@ -44,12 +44,15 @@ class Products:
 
 def products_of(knobs: Sequence[Knob]) -> Products:
     """The columns worth having for these knobs; choices are single numbers."""
-    numbers = {knob.name: [c[0] for c in knob.choices] for knob in knobs if knob.ordered}
-    sizes = [name for name, values in numbers.items() if len(values) > 1 and max(values) > 1]
-    uneven = [name for name in sizes if any(n & (n - 1) for n in numbers[name])]
-    return Products(
-        factors=tuple(sizes if len(sizes) <= _MOST_PAIRS else ()), rounded=tuple(uneven)
-    )
+    counting = sizes(knobs)
+    uneven = (knob.name for knob in counting if any(n & (n - 1) for (n,) in knob.choices))
+    factors = counting if len(counting) <= MOST_FACTORS else []
+    return Products(factors=tuple(knob.name for knob in factors), rounded=tuple(uneven))
+
+
+def sizes(knobs: Sequence[Knob]) -> list[Knob]:
+    """The knobs that count something and leave a choice: neither flags nor names."""
+    return [k for k in knobs if k.ordered and len(k) > 1 and max(map(max, k.choices)) > 1]
 
 
 def twos(numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:

@@ -217,10 +217,12 @@ class GaussianSettings:
         draws: Functions drawn from what the measurements leave open.
         temper: How far these depart from the mean, as a share of how far they would.
         clip: As in `ForestSettings`.
+        products: Whether the products of each two knobs have effects of their own.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["gaussian"] = "gaussian"
+    products: bool = True
     draws: Count = 8
     temper: Fraction = 0.6
     clip: Fraction = 0.5

@@ -1,5 +1,6 @@
 """The Gaussian process: its kernels, its posterior and the functions drawn from it."""
 
+import itertools
 import tracemalloc
 from types import SimpleNamespace
 from unittest import mock
@@ -10,15 +11,17 @@ import pytest
 from chameleon_ray.cost_model.anova import AnovaProcess
 from chameleon_ray.cost_model.gaussian import GaussianCostModel
 from chameleon_ray.cost_model.kernels import choice_kernel
+from chameleon_ray.cost_model.products import products
 from chameleon_ray.cost_model.tables import Tables
 from chameleon_ray.settings import GaussianSettings
 from chameleon_ray.space import DesignSpace, Knob, options, split
 
+BLOCKS, TILES = (16, 24, 32, 48, 64), (1, 2, 4, 8)
 SPACE = DesignSpace(
     "g",
     [
-        options("block", (16, 24, 32, 48, 64)),
-        options("tile", (1, 2, 4, 8)),
+        options("block", BLOCKS),
+        options("tile", TILES),
         options("fixed", (7,)),
         Knob(name="layout", choices=((0,), (1,), (2,)), ordered=False),
     ],
@@ -79,16 +82,28 @@ def test_tables_know_some_knobs_by_bins():
 
 
 def test_the_posterior_is_that_of_the_textbook():
-    """The mean elsewhere: its covariance with the known configs, times what explains those."""
+    """The mean elsewhere: its covariance with the known configs, times what explains those.
+
+    The product of block and tile, the only two knobs that count something, is one more column.
+    """
     process, rng = AnovaProcess(SPACE), np.random.default_rng(0)
     configs = SPACE.random(12, rng)
     labels = rng.standard_normal(12)
     process.fit(configs, labels)
     *variances, noise = np.exp(process._logs)
     kernels = [choice_kernel(knob) for knob in SPACE.knobs]
+    threads = sorted({block * tile for block in BLOCKS for tile in TILES})
+    weights = np.float64([sum(b * t == n for b in BLOCKS for t in TILES) for n in threads])
+    kernels.append(choice_kernel(options("threads", threads), weights))
+
+    def columns(rows):
+        values = SPACE.values(rows)
+        product = np.searchsorted(threads, values["block"][:, 0] * values["tile"][:, 0])
+        return np.column_stack([rows, product])
 
     def covariance(one, other):
-        total = np.zeros((len(one), len(other)))
+        one, other, total = columns(one), columns(other), np.ones((len(one), len(other)))
+        assert process.groups == ((0,), (1,), (3,), (4,), (0, 1), (0, 3), (1, 3))
         for group, variance in zip(process.groups, variances, strict=True):
             parts = [kernels[k][np.ix_(one[:, k], other[:, k])] for k in group]
             total += variance * np.prod(parts, axis=0)
@@ -200,11 +215,49 @@ def test_a_member_is_one_of_the_drawn_functions():
 
 
 def test_a_space_that_leaves_nothing_to_choose_has_members_too():
-    """Knobs of one choice each: every function is the mean."""
+    """Knobs of one choice each: all there is to doubt is the level, by the noise of one time."""
     space = DesignSpace("one", [options("a", (1,)), options("b", (2,))])
-    model = GaussianCostModel(GaussianSettings(draws=3), seed=0)
+    model = GaussianCostModel(GaussianSettings(draws=4000, temper=1), seed=0)
     model.fit(space, space.all_valid(), np.float32([5]))
     mean, members = model.score().predict(space.all_valid())
     assert mean.tolist() == [1]
-    assert members.tolist() == [[1]] * 3
-    assert model.score().member(np.random.default_rng(0))(space.all_valid()).tolist() == [1]
+    (noise,) = np.exp(model._process._logs) + 1e-4
+    assert np.log(members).std() == pytest.approx(np.sqrt(noise / (1 + noise)), rel=0.05)
+    assert model.score().member(np.random.default_rng(0))(space.all_valid()).shape == (1,)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_products_tell_of_pairs_that_were_not_measured(seed):
+    """Time depends on block times tile alone; with products it is learned from a sixth of them."""
+    rng = np.random.default_rng(seed)
+    sizes = [options(name, (1, 2, 4, 8, 16, 32)) for name in ("block", "tile", "unroll")]
+    space = DesignSpace("product", sizes)
+    everything = rng.permutation(space.all_valid())
+    fitness = np.exp(-np.abs(everything[:, 0] + everything[:, 1] - 5.0)).astype(np.float32)
+    ranked = {}
+    for on in (False, True):
+        model = GaussianCostModel(GaussianSettings(clip=1, products=on), seed=0)
+        model.fit(space, everything[:36], fitness[:36])
+        predicted = model.score()(everything[36:])
+        ranked[on] = np.corrcoef(np.log(predicted), np.log(fitness[36:]))[0, 1]
+    assert 1 - ranked[True] < 0.5 * (1 - ranked[False])
+
+
+def test_splits_are_multiplied_level_by_level():
+    """Two splits into three parts have three products; splits of unlike depth and flags none."""
+    knobs = [split("y", 8, 3), split("x", 4, 3), split("c", 6, 2), options("flag", (0, 1))]
+    found = products(knobs, list(itertools.combinations(range(4), 2)))
+    assert [p.pair for p in found] == [(0, 1)] * 3
+    rows = np.array([[3, 2, 0, 0], [0, 5, 1, 1]], dtype=np.int32)
+    for level, product in enumerate(found):
+        for row, place in zip(rows, product.of(rows), strict=True):
+            expected = knobs[0].choices[row[0]][level] * knobs[1].choices[row[1]][level]
+            assert product.knob.choices[place] == (expected,)
+
+
+def test_many_sizes_are_not_multiplied():
+    """Thirteen would make 78 columns."""
+    knobs = [options(f"k{i}", (1, 2, 3)) for i in range(13)]
+    pairs = list(itertools.combinations(range(13), 2))
+    assert products(knobs, pairs) == []
+    assert len(products(knobs[1:], pairs)) == 66

@@ -1,9 +1,9 @@
-"""A Gaussian process over configs: what each knob does, and what each two do together."""
+"""A Gaussian process over configs: what each knob, each two, and the products of two do."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -12,10 +12,12 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from scipy.optimize import minimize
 
 from chameleon_ray.cost_model.kernels import Matrix, choice_kernel
+from chameleon_ray.cost_model.products import Product, products
 from chameleon_ray.cost_model.tables import Bins, Groups, Tables, binned
 from chameleon_ray.space import Configs, DesignSpace, Knob
 
 _MAIN, _PAIR, _NOISE = 0.1, 0.03, 0.05  # where the search for the variances begins, and their prior
+_LEVEL = 1.0  # variance of the level: that of the measured is known, not that of all configs
 _WIDTH = 1.5  # of that prior, in units of the logarithm
 _JITTER = 1e-4
 _RANK = 16  # of a knob's kernel, for drawing from the prior
@@ -26,30 +28,49 @@ _MOST_CELLS = 2**21  # of the tables of all pairs together; the largest pairs ar
 class AnovaProcess:
     """A Gaussian process over the configs of a space.
 
-    Its covariance is a sum over knobs and over pairs of knobs (a functional ANOVA up to the second
-    order; Durrande et al., 2013), each term with a variance of its own. The variances are those
-    under which the measurements are most probable, given a log-normal prior.
+    Its covariance is a sum of a level, of knobs and of pairs of knobs (a functional ANOVA up to the
+    second order; Durrande et al., 2013), each term with a variance of its own. The variances are
+    those under which the measurements are most probable, given a log-normal prior.
+
+    Of each two knobs that count something, their product is one more knob: what is known of 8 x 32
+    threads tells of 16 x 16, which a pair's own term takes for unlike.
 
     Of a knob with more than 256 choices, neighbours share a bin.
 
     Args:
         space: Whose configs.
+        multiply: Whether products take part.
+
+    Attributes:
+        groups: The one or two columns of `columns_of` that each term is about.
     """
 
-    def __init__(self, space: DesignSpace) -> None:
+    def __init__(self, space: DesignSpace, *, multiply: bool = True) -> None:
         self._bins: Bins = {
             i: np.arange(len(knob)) * _WIDEST // len(knob)
             for i, knob in enumerate(space.knobs)
             if len(knob) > _WIDEST
         }
-        self._kernels = [choice_kernel(_coarse(knob)) for knob in space.knobs]
-        self._live = [i for i, kernel in enumerate(self._kernels) if kernel.any()]
-        pairs = list(self._affordable())
-        self._places = tuple(np.searchsorted(self._live, np.array(pairs, int).reshape(-1, 2)).T)
-        self.groups: Groups = (*((i,) for i in self._live), *pairs)
+        knobs = [_coarse(knob) for knob in space.knobs]
+        self._kernels = [choice_kernel(knob) for knob in knobs]
+        live = [i for i, kernel in enumerate(self._kernels) if kernel.any()]
+        self._sizes = tuple(len(knob) for knob in knobs)
+        self._pairs = list(self._affordable(live))
+        self._products = [_narrow(p) for p in products(knobs, self._pairs)] if multiply else []
+        self._kernels += [choice_kernel(p.knob, p.weights) for p in self._products]
+        self._live = [*live, *range(len(knobs), len(self._kernels))]
+        self._places = tuple(np.searchsorted(live, np.array(self._pairs, int).reshape(-1, 2)).T)
+        self._knobs = len(live)  # so many of the live columns are knobs, the others products
+        self.groups: Groups = (*((i,) for i in self._live), *self._pairs)
         self._roots = [_root(kernel) for kernel in self._kernels]
-        self._prior = np.log([_MAIN if len(g) == 1 else _PAIR for g in self.groups] + [_NOISE])
+        begin = [_MAIN] * len(live) + [_PAIR] * (len(self._products) + len(self._pairs)) + [_NOISE]
+        self._prior = np.log(begin)
         self._logs = self._prior.copy()
+
+    def columns_of(self, configs: Configs) -> npt.NDArray[np.intp]:
+        """What the terms see of configs `(n, knobs)`, `(columns, n)`: choices, then products."""
+        coarse = binned(configs, self._bins)
+        return np.array([*coarse.T, *(p.of(coarse) for p in self._products)], dtype=np.intp)
 
     def fit(self, configs: Configs, labels: Matrix) -> None:
         """Find the variances; a later call goes on from those of the one before.
@@ -89,60 +110,70 @@ class AnovaProcess:
         of the measurements.
         """
         variances, n = np.exp(self._logs), len(configs)
-        prior = Tables(
-            groups=self.groups,
-            tables=tuple(
-                self._draw(g, v, draws, rng) for g, v in zip(self.groups, variances, strict=False)
-            ),
-            means=np.zeros(draws, dtype=np.float32),
-            sizes=tuple(len(kernel) for kernel in self._kernels),
-            bins=self._bins,
-        )
+        drawn = [self._draw(g, v, draws, rng) for g, v in zip(self.groups, variances, strict=False)]
+        levels = rng.standard_normal(draws) * np.sqrt(_LEVEL)
+        prior = self._tables(drawn, levels)
         factor = cho_factor(
             self._covariance(self._alike(configs), variances, n), lower=True, check_finite=False
         )
         noise = rng.standard_normal((n, draws)) * np.sqrt(variances[-1] + _JITTER)
         rest = np.concatenate([labels[:, None], labels[:, None] - prior(configs).T - noise], axis=1)
         weights = cho_solve(factor, rest)
-        updates = self._updates(configs, variances, weights)
-        tables = []
-        for update, table in zip(updates, prior.tables, strict=True):
+        updates = []
+        for update, table in zip(self._updates(configs, variances, weights), drawn, strict=True):
             update[:, 1:] += table
-            tables.append(update.astype(np.float32))
-        means = np.zeros(1 + draws, dtype=np.float32)
-        return replace(prior, tables=tuple(tables), means=means)
+            updates.append(update.astype(np.float32))
+        return self._tables(updates, _LEVEL * weights.sum(axis=0) + np.append(0, levels))
 
-    def _affordable(self) -> Iterator[tuple[int, int]]:
+    def _tables(self, terms: Sequence[npt.NDArray[np.float32]], levels: Matrix) -> Tables:
+        """Functions of configs from what each term says of its choices, `(choices, functions)`.
+
+        A product is known by the choices of its pair and is added to what the pair decides.
+        """
+        tables = dict(zip(self.groups, terms, strict=True))
+        for column, product in enumerate(self._products, start=len(self._sizes)):
+            told = tables.pop((column,))[product.places.ravel()]
+            tables[product.pair] = tables[product.pair] + told
+        return Tables(
+            groups=tuple(tables),
+            tables=tuple(tables.values()),
+            means=levels.astype(np.float32),
+            sizes=self._sizes,
+            bins=self._bins,
+        )
+
+    def _affordable(self, live: Sequence[int]) -> Iterator[tuple[int, int]]:
         """The pairs of knobs that have a term, in order: all of them, if there are not too many."""
-        pairs = list(itertools.combinations(self._live, 2))
-        cells = np.array([len(self._kernels[i]) * len(self._kernels[j]) for i, j in pairs], int)
+        pairs = list(itertools.combinations(live, 2))
+        cells = np.array([self._sizes[i] * self._sizes[j] for i, j in pairs], int)
         order = np.argsort(cells, kind="stable")
         kept = set(order[np.cumsum(cells[order]) <= _MOST_CELLS].tolist())
         return (pair for at, pair in enumerate(pairs) if at in kept)
 
     def _alike(self, configs: Configs) -> npt.NDArray[np.float64]:
-        """Of each knob, the covariance of the configs' choices at variance 1, `(live, n * n)`."""
-        columns = binned(configs, self._bins).T
+        """Of each live column, the configs' covariance at variance 1, `(live, n * n)`."""
+        columns = self.columns_of(configs)
         found = [self._kernels[k][np.ix_(columns[k], columns[k])].ravel() for k in self._live]
         return np.array(found).reshape(len(self._live), len(configs) ** 2)
 
     def _covariance(self, alike: Matrix, variances: Matrix, n: int) -> Matrix:
-        """Covariance of the configs, `(n, n)`: knobs and, as products of two, pairs."""
-        live, pairs = len(self._live), np.zeros((len(self._live),) * 2)
-        pairs[self._places] = variances[live:-1]
-        factors = pairs @ alike + variances[:live, None]
-        covariance: Matrix = np.einsum("kn,kn->n", alike, factors).reshape(n, n)
+        """Covariance of the configs, `(n, n)`: columns and, as products of two knobs', pairs."""
+        knobs, pairs = alike[: self._knobs], np.zeros((self._knobs,) * 2)
+        pairs[self._places] = variances[len(alike) : -1]
+        together = np.einsum("kn,kn->n", knobs, pairs @ knobs)
+        covariance: Matrix = (_LEVEL + variances[: len(alike)] @ alike + together).reshape(n, n)
         covariance[np.diag_indices(n)] += variances[-1] + _JITTER
         return covariance
 
     def _slopes(self, alike: Matrix, slope: Matrix) -> Matrix:
         """The sum of `slope` `(n, n)` over each group's covariance at variance 1, `(groups,)`."""
-        weighted = alike * slope.ravel()
-        return np.concatenate([weighted.sum(axis=1), (weighted @ alike.T)[self._places]])
+        knobs = alike[: self._knobs]
+        of_pairs = (knobs * slope.ravel()) @ knobs.T
+        return np.concatenate([alike @ slope.ravel(), of_pairs[self._places]])
 
     def _updates(self, configs: Configs, variances: Matrix, weights: Matrix) -> Iterator[Matrix]:
         """Each group's covariance with the configs, times `weights` `(n, f)`: `(choices, f)`."""
-        columns = binned(configs, self._bins).T
+        columns = self.columns_of(configs)
         rows = {k: self._kernels[k][:, columns[k]] for k in self._live}
         for group, variance in zip(self.groups, variances, strict=False):
             if len(group) == 1:
@@ -175,6 +206,14 @@ def _coarse(knob: Knob) -> Knob:
     return Knob(
         name=knob.name, choices=tuple(knob.choices[i] for i in firsts), ordered=knob.ordered
     )
+
+
+def _narrow(product: Product) -> Product:
+    """The product, or one with a choice for each bin."""
+    places = product.places * _WIDEST // len(product.knob)
+    if len(product.knob) <= _WIDEST:
+        return product
+    return replace(product, knob=_coarse(product.knob), places=places)
 
 
 def _root(kernel: Matrix) -> Matrix:

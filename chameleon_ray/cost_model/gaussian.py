@@ -79,7 +79,7 @@ class GaussianCostModel:
 
     def _fit(self, space: DesignSpace, configs: Configs, fitness: Vector) -> None:
         if self._process is None:
-            self._process = AnovaProcess(space)
+            self._process = AnovaProcess(space, multiply=self._settings.products)
         labels = log_labels(fitness, self._settings.clip)
         mean, spread = float(labels.mean()), float(labels.std()) or 1.0
         labels = (labels - mean) / spread
@@ -89,11 +89,10 @@ class GaussianCostModel:
         rng = np.random.default_rng([self._seed, len(labels)])
         drawn = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
         temper = np.float32(self._settings.temper)
-        tables = tuple(
-            np.float32(spread) * (t[:, :1] + temper * (t - t[:, :1])) for t in drawn.tables
-        )
+        tables = [np.float32(spread) * (t[:, :1] + temper * (t - t[:, :1])) for t in drawn.tables]
+        levels = spread * (drawn.means[0] + temper * (drawn.means - drawn.means[0])) + mean
         self._score = GaussianScore(
-            functions=replace(drawn, tables=tables, means=drawn.means + np.float32(mean))
+            functions=replace(drawn, tables=tuple(tables), means=levels.astype(np.float32))
         )
 
     def score(self) -> Score:

@@ -13,7 +13,7 @@ Matrix = npt.NDArray[np.float64]
 _SCALE = 0.3  # of a knob's range: over so much, alikeness falls to 1/e
 
 
-def choice_kernel(knob: Knob) -> Matrix:
+def choice_kernel(knob: Knob, weights: Matrix | None = None) -> Matrix:
     """Covariance between the choices of a knob, `(choices, choices)`; its rows sum to zero.
 
     Half says that a choice is like itself alone. The other half says that near choices are alike:
@@ -23,6 +23,10 @@ def choice_kernel(knob: Knob) -> Matrix:
 
     Centred, so that the knobs' effects and the mean are told apart, and scaled to a mean variance
     of 1. A knob of one choice has no effect: zeros.
+
+    Args:
+        knob: Whose choices.
+        weights: How often each stands in these means, `(choices,)`; all alike if None.
     """
     n = len(knob)
     alike = np.eye(n)
@@ -34,9 +38,10 @@ def choice_kernel(knob: Knob) -> Matrix:
         if numbers.shape[1] == 1 and _uneven(numbers[:, 0]):
             rounds = twos(numbers[:, 0].astype(np.int64))
             alike = 0.6 * alike + 0.4 * np.exp(-np.abs(rounds[:, None] - rounds))
-    centring = np.eye(n) - 1 / n
-    centred = centring @ alike @ centring
-    variance = float(np.diag(centred).mean())
+    shares = np.full(n, 1 / n) if weights is None else weights / weights.sum()
+    centring = np.eye(n) - shares
+    centred: Matrix = centring @ alike @ centring.T
+    variance = float(np.diag(centred) @ shares)
     return centred / variance if variance > 1e-9 else np.zeros((n, n))
 
 
