@@ -12,8 +12,7 @@ from typing import Any
 
 import numpy as np
 from paper_numbers import Clustered, Panels, Seen
-from paper_replay import steps_of
-from paper_text import COLUMNS, EXPLORING
+from paper_text import COLUMNS
 
 from chameleon_ray.compare_network import LiveComparison
 from chameleon_ray.plan import Plan
@@ -89,10 +88,7 @@ class Network:
         """Layer -> column -> what the rounds of each seed tell."""
         return {
             space: {
-                label: [
-                    _seen(run, layer, measured, count_steps=label == EXPLORING)
-                    for run in self.of_policy(policy).values()
-                ]
+                label: [_seen(run, layer, measured) for run in self.of_policy(policy).values()]
                 for label, policy in COLUMNS.items()
             }
             for space, layer in self.layers.items()
@@ -210,12 +206,11 @@ def _counts(record: Record, layer: Layer) -> bool:
     return record.measurement.task == layer.task.key and record.measurement.purpose.counted
 
 
-def _seen(run: LiveRun, layer: Layer, measured: _Measured, *, count_steps: bool) -> Seen:
+def _seen(run: LiveRun, layer: Layer, measured: _Measured) -> Seen:
     rounds = [r for r in run.rounds if r.task == layer.task.key]
-    steps = steps_of(run.folder, run.plan, layer, run.records, rounds) if count_steps else []
     return Seen(
         evaluated=[r.evaluated for r in rounds],
         chosen=[len(r.chosen) for r in rounds],
-        walked=steps,
+        steps=[r.steps for r in rounds],
         clustered=[measured.clustered(r) for r in rounds if r.clusters],
     )

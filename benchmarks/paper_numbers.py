@@ -54,13 +54,13 @@ class Seen:
     Attributes:
         evaluated: How many configs each round scored.
         chosen: How many each round measured.
-        walked: How many steps the walks of RL took in each round; empty if that is not known.
+        steps: How many steps the walks of RL took in each round.
         clustered: Those of its clustered rounds that were kept, in order.
     """
 
     evaluated: Sequence[float]
     chosen: Sequence[float]
-    walked: Sequence[float] = ()
+    steps: Sequence[float] = ()
     clustered: Sequence[Clustered] = ()
 
 
@@ -94,7 +94,7 @@ class Run:
         return Seen(
             evaluated=[r["evaluated"] for r in self.watched.rounds],
             chosen=[r["chosen"] for r in self.watched.rounds],
-            walked=[r["walked"] for r in self.watched.rounds],
+            steps=[r["steps"] for r in self.watched.rounds],
             clustered=(clustered,) if rows else (),
         )
 
@@ -174,7 +174,7 @@ def chain_steps(of: Sequence[Seen], chains: int) -> list[list[float]]:
 
 def walk_steps(of: Sequence[Seen], walks: int) -> list[list[float]]:
     """Of each seed and round of RL: steps of a walk, on average over a round's walks."""
-    return [[steps / walks for steps in seen.walked] for seen in of]
+    return [[steps / walks for steps in seen.steps] for seen in of]
 
 
 def batch(of: Sequence[Seen]) -> Estimate | None:

@@ -13,9 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from chameleon_ray.assembly import RunningSearch, search
+from chameleon_ray.assembly import search
 from chameleon_ray.compare import versions
-from chameleon_ray.explorers import report_of
 from chameleon_ray.files import write_whole
 from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace, find_recorded
 from chameleon_ray.phases import Phases
@@ -34,8 +33,8 @@ class Watched:
 
     Attributes:
         rows: Of each attempt, its row in the recording.
-        rounds: Of each round: `measured_before`, `chosen`, `evaluated`, the steps that walks of
-            RL took (`walked`), and the phases' seconds.
+        rounds: Of each round: `measured_before`, `chosen`, `evaluated`, the `steps` that walks
+            of RL took, and the phases' seconds.
         clusters: Of one round in the middle: `points` (rows) and the `cluster` of each; empty if
             the sampler has none.
     """
@@ -56,7 +55,7 @@ def read_watched(folder: Path, key: SearchKey) -> Watched | None:
         found = Watched(**json.loads(gzip.decompress(watched_path(folder, key).read_bytes())))
     except (OSError, EOFError, ValueError, TypeError):
         return None
-    return found if all("walked" in round_ for round_ in found.rounds) else None
+    return found if all("steps" in round_ for round_ in found.rounds) else None
 
 
 def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, str]) -> Search:
@@ -67,7 +66,7 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
     trials = min(key.trials, len(recorded.configs))
 
     def observe(round_: Round) -> None:
-        rounds.append((round_, phases.taken() | {"walked": walked(running)}))
+        rounds.append((round_, phases.taken()))
 
     running = search(
         recorded.task,
@@ -88,12 +87,6 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, gzip.compress(json.dumps(asdict(watched)).encode()))
     return _search(recorded, key, history, watched)
-
-
-def walked(running: RunningSearch) -> int:
-    """How many steps the last round's walks of RL took; 0 if there were none."""
-    report = report_of(running._explorer)  # noqa: SLF001 - rounds do not keep it
-    return report.steps if report else 0
 
 
 def _warm_up() -> None:
@@ -129,7 +122,7 @@ def _watched(
                 "measured_before": r.measured_before,
                 "chosen": len(r.chosen),
                 "evaluated": r.evaluated,
-                "walked": told["walked"],
+                "steps": r.steps,
                 **{phase: told.get(phase, 0.0) for phase in PHASES},
             }
             for r, told in rounds

@@ -15,7 +15,7 @@ from chameleon_ray.parts import Kind, PartStore, read_parts
 from chameleon_ray.sampling import Clustering, Sampler
 from chameleon_ray.space import Configs
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2 tells the steps of walks
 
 _SHOWN = 512  # so many of a round's candidates are kept
 
@@ -40,6 +40,7 @@ class Round:
         clusters: The cluster of each point; none if the sampler has no clusters.
         chosen: What was measured, in that order.
         seconds: Its times; None for a failure.
+        steps: Steps that PPO's walks took; 0 in a round without.
         wave_scores: The mean predicted fitness of the steps of each of PPO's waves. None of this
             and the three below in a round without PPO.
         entropy: After each wave, see `explorers.WalkReport`.
@@ -59,6 +60,7 @@ class Round:
     clusters: tuple[int, ...]
     chosen: Indices
     seconds: tuple[float | None, ...]
+    steps: int = 0
     wave_scores: tuple[float, ...] = ()
     entropy: tuple[float, ...] = ()
     value_loss: tuple[float, ...] = ()
@@ -93,6 +95,7 @@ def round_of(
         clusters=tuple(clustering.labels[:_SHOWN].tolist()) if clustering else (),
         chosen=_indices(chosen),
         seconds=tuple(m.seconds if m.ok else None for m in measurements),
+        steps=walk.steps,
         wave_scores=walk.wave_scores,
         entropy=walk.entropy,
         value_loss=walk.value_loss,
@@ -186,6 +189,7 @@ def _columns() -> dict[str, Any]:
         "clusters": pa.list_(pa.int32()),
         "chosen": indices,
         "seconds": numbers,
+        "steps": whole,
         "wave_scores": numbers,
         "entropy": numbers,
         "value_loss": numbers,

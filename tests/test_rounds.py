@@ -4,20 +4,23 @@ import asyncio
 import dataclasses
 import sys
 from datetime import UTC, datetime
+from unittest import mock
 
 import numpy as np
 import pytest
 from contracts import a_space
 
+from chameleon_ray import rounds
 from chameleon_ray.coordinator import Coordinator
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.explorers import Candidates, WalkReport, report_of
 from chameleon_ray.explorers.around import SparingExplorer
 from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.parts import PartStore
 from chameleon_ray.phases import Phases
 from chameleon_ray.records import Journal, Provenance, read_records
-from chameleon_ray.rounds import Round, RoundJournal, read_rounds
+from chameleon_ray.rounds import _KIND, Round, RoundJournal, read_rounds
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import AdaptiveSettings, CostModelSettings, GreedySettings, Policy
 from chameleon_ray.task_tuner import Budget, tune_task
@@ -37,6 +40,7 @@ ROUND = Round(
     chosen=((0, 1, 1), (2, 2, 2)),
     seconds=(1.5e-3, None),
     wave_scores=(0.5, 0.6),
+    steps=300,
     entropy=(8.8, 8.7),
     value_loss=(14.0, 5.0),
     policy_loss=(-0.02, -0.01),
@@ -131,6 +135,7 @@ def test_a_report_is_reached_through_the_explorers_around_it():
     spared = SparingExplorer(Walker(), every=2)
     told, _ = rounds_of(explorer=spared, sampler=GreedySettings(batch=8))
     assert [bool(r.wave_scores) for r in told] == [True, False, True, False]
+    assert [r.steps for r in told] == [64, 0, 64, 0]
     assert told[0].evaluated > 64  # the walks and what was scored after them
 
 
@@ -150,6 +155,15 @@ def test_a_round_is_read_back_as_it_was(tmp_path):
     journal.append(bare)
     journal.append(ROUND)
     assert read_rounds(tmp_path) == ([ROUND, bare], [])
+
+
+def test_rounds_of_the_first_schema_are_read(tmp_path):
+    """They did not tell the steps."""
+    columns = {name: kind for name, kind in _KIND.columns().items() if name != "steps"}
+    with mock.patch.object(rounds, "_columns", return_value=columns):
+        older = dataclasses.replace(_KIND, version=1, columns=lambda: columns)
+        PartStore(tmp_path, older).append(lambda first: [(first, ROUND)])
+    assert read_rounds(tmp_path) == ([dataclasses.replace(ROUND, steps=0)], [])
 
 
 def test_a_replayed_round_is_kept_once(tmp_path):

@@ -45,7 +45,8 @@ class Candidates:
         scores: Predicted fitness, float32 `(n,)`, not increasing.
         members: What each member of an ensemble predicts, float32 `(members, n)`; None if the
             score has no members.
-        evaluated: How many configs were scored to find them.
+        evaluated: How many configs were scored to find them: annealing scores every proposal, PPO
+            the distinct configs of each wave.
     """
 
     configs: Configs
