@@ -57,7 +57,7 @@ from chameleon_ray.settings import (
 )
 from chameleon_ray.space import Score
 from chameleon_ray.starts import first_batch
-from chameleon_ray.task_tuner import Budget, History, tune_task
+from chameleon_ray.task_tuner import Budget, History, TaskTuner
 
 Row = dict[str, Any]
 
@@ -132,8 +132,7 @@ def fitted(device: Device, model: str, n: int, seed: int) -> tuple[History, Scor
     history = History(device.task, device.space)
     measured = device.space.random(n, np.random.default_rng([seed, n]))
     measurer = SimulatedMeasurer(device.task.key, device.space, device.seconds)
-    measurer.submit(measured, purpose=Purpose.SEARCH)
-    history.add(measured, [m for _, m in measurer.results()])
+    history.add(measured, [m for _, m in measurer.submit(measured, purpose=Purpose.SEARCH)])
     cost_model = make_cost_model(POLICIES[model].cost_model, seed=seed)
     cost_model.fit(device.space, history.configs, history.fitness)
     return history, cost_model.score()
@@ -185,7 +184,7 @@ def search(device: Device, best: float, key: Row) -> Row:
     policy, seed, phases = POLICIES[key["model"]], key["seed"], Phases()
     rng = np.random.default_rng(seed)
     explorer = build(key["explorer"], device.space, scored=key["scored_at_most"], seed=seed)
-    rounds = tune_task(
+    rounds = TaskTuner(
         device.task,
         device.space,
         first=first_batch(device.space, policy, rng),
@@ -201,7 +200,6 @@ def search(device: Device, best: float, key: Row) -> Row:
     )
     for history in rounds:
         measured = history.measurements
-    explorer.close()
     scores = np.maximum.accumulate([best / m.seconds if m.ok else 0.0 for m in measured])
     points = [n for n in (16, 32, 64, 128, 256) if n <= len(scores)]
     return {

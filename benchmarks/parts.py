@@ -61,8 +61,7 @@ def figures() -> dict[str, float]:
     measurer, chosen = RecordedMeasurer(recorded), recorded.space.random(4, rng)
 
     def look_up() -> None:
-        measurer.submit(chosen, purpose=Purpose.SEARCH)
-        list(measurer.results())
+        list(measurer.submit(chosen, purpose=Purpose.SEARCH))
 
     with tempfile.TemporaryDirectory() as folder:
         journal = Journal(Path(folder), Provenance())

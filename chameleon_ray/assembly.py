@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import numpy as np
 
 from chameleon_ray.cost_model import make_cost_model
-from chameleon_ray.explorers import Explorer, explorer_of
+from chameleon_ray.explorers import explorer_of
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
 from chameleon_ray.rounds import Round
@@ -15,32 +15,8 @@ from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Policy
 from chameleon_ray.space import Configs, DesignSpace
 from chameleon_ray.starts import first_batch
-from chameleon_ray.task_tuner import Budget, History, tune_task
+from chameleon_ray.task_tuner import Budget, TaskTuner
 from chameleon_ray.tasks import Task
-
-
-class RunningSearch(Iterator[History]):
-    """A search under way: everything measured so far, after each batch.
-
-    Args:
-        rounds: The loop.
-        explorer: Its explorer; `close` frees it.
-    """
-
-    def __init__(self, rounds: Iterator[History], explorer: Explorer) -> None:
-        self._rounds, self._explorer = rounds, explorer
-
-    def __next__(self) -> History:
-        """The next batch, measured; at the end, and on an error, the explorer is freed."""
-        try:
-            return next(self._rounds)
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """Free what the explorer holds; once or more often."""
-        self._explorer.close()
 
 
 def search(
@@ -56,7 +32,7 @@ def search(
     default: Configs | None = None,
     hopeless: int | None = 32,
     observe: Callable[[Round], None] = lambda _round: None,
-) -> RunningSearch:
+) -> TaskTuner:
     """Search a space as a policy says. The explorer is made here; closing the search frees it.
 
     Args:
@@ -82,20 +58,19 @@ def search(
         space = space.with_knob_features()
     default = default if policy.default == "first" else None
     first = first_batch(space, policy, rng, default=default)
-    explorer = explorer_of(policy, space=space, seed=seed)
-    rounds = tune_task(
+    return TaskTuner(
         task,
         space,
         first=first,
         has_default=default is not None,
-        explorer=explorer,
+        explorer=explorer_of(policy, space=space, seed=seed),
         sampler=make_sampler(policy),
         measurer=measurer,
         cost_model=make_cost_model(policy.cost_model, seed=seed),
         budget=budget,
         rng=rng,
         phases=phases,
+        depth=policy.pipeline_depth,
         hopeless=hopeless,
         observe=observe,
     )
-    return RunningSearch(rounds, explorer)

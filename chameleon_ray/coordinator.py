@@ -207,23 +207,12 @@ class PoolMeasurer:
 
     def __init__(self, coordinator: Any, task: Conv2d, space: DesignSpace) -> None:
         self._coordinator, self._task, self._space = coordinator, task, space
-        self._streams: list[tuple[int, Any]] = []
-        self._submitted = 0
 
-    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
-        """Queue configs `(n, knobs)`; returns at once."""
+    def submit(self, configs: Configs, *, purpose: Purpose) -> Iterator[tuple[int, Measurement]]:
+        """Begin to measure configs `(n, knobs)`; row and measurement of each, as they finish."""
         jobs = self._jobs(configs, purpose)
         stream = self._coordinator.measure.options(num_returns="streaming").remote(jobs)
-        self._streams.append((self._submitted, stream))
-        self._submitted += len(jobs)
-
-    def results(self) -> Iterator[tuple[int, Measurement]]:
-        """Position and measurement of all that was submitted, as they finish."""
-        for offset, stream in self._streams:
-            for reference in stream:
-                position, measurement = ray.get(reference)
-                yield offset + position, measurement
-        self._streams, self._submitted = [], 0
+        return (ray.get(reference) for reference in stream)
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
         """Finalists timed in turns; with `torch`, its own kernel is the last of them."""

@@ -12,7 +12,7 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
-from chameleon_ray.assembly import RunningSearch, search
+from chameleon_ray.assembly import search
 from chameleon_ray.coordinator import PoolMeasurer
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, NothingValidError
@@ -23,7 +23,7 @@ from chameleon_ray.phases import Phases
 from chameleon_ray.results import LayerProgress, LayerResult
 from chameleon_ray.rounds import Round
 from chameleon_ray.settings import Policy
-from chameleon_ray.task_tuner import Budget, History
+from chameleon_ray.task_tuner import Budget, History, TaskTuner
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
 
@@ -71,7 +71,7 @@ class LayerTrainable(tune.Trainable):
 
         torch.set_num_threads(1)
         self._context = context
-        self._rounds: RunningSearch | None = None
+        self._rounds: TaskTuner | None = None
         self._begin(config["layer"])
         context.coordinator.check_in.remote()
 
@@ -94,7 +94,7 @@ class LayerTrainable(tune.Trainable):
             self._close()
             self._rounds = self._tuning()
 
-    def _tuning(self) -> RunningSearch:
+    def _tuning(self) -> TaskTuner:
         c, task = self._context, self._layer.task
         return search(
             task,
@@ -178,8 +178,8 @@ class LayerTrainable(tune.Trainable):
         """Whether the default is valid: as the search found it, or by a measurement of its own."""
         if self._history is not None and self._context.policy.default == "first":
             return bool(not self._history.failed[0])
-        self._measurer.submit(self._default[None, :], purpose=Purpose.BASELINE)
-        return dict(self._measurer.results())[0].ok
+        ((_, measured),) = self._measurer.submit(self._default[None, :], purpose=Purpose.BASELINE)
+        return measured.ok
 
     def _result(self, compared: list[Measurement], *, message: str = "") -> LayerResult:
         history = self._history

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,8 +58,8 @@ class Round:
     best_score: float
     points: Indices
     clusters: tuple[int, ...]
-    chosen: Indices
-    seconds: tuple[float | None, ...]
+    chosen: Indices = ()
+    seconds: tuple[float | None, ...] = ()
     steps: int = 0
     wave_scores: tuple[float, ...] = ()
     entropy: tuple[float, ...] = ()
@@ -68,6 +68,15 @@ class Round:
     phase_seconds: Mapping[str, float] = field(default_factory=dict)
     ended_at: datetime = field(default_factory=lambda: datetime.now(UTC))
 
+    def ended(self, chosen: Configs, measurements: Sequence[Measurement]) -> Round:
+        """The round when its batch `(n, knobs)` is measured."""
+        return replace(
+            self,
+            chosen=_indices(chosen),
+            seconds=tuple(m.seconds if m.ok else None for m in measurements),
+            ended_at=datetime.now(UTC),
+        )
+
 
 def round_of(
     *,
@@ -75,12 +84,10 @@ def round_of(
     number: int,
     measured_before: int,
     candidates: Candidates,
-    chosen: Configs,
-    measurements: Sequence[Measurement],
     explorer: Explorer,
     sampler: Sampler,
 ) -> Round:
-    """What there is to say of a round when its batch `(n, knobs)` is measured."""
+    """What there is to say of a round when its batch is chosen."""
     clustering = _clusters_of(sampler)
     points = clustering.points if clustering else candidates.configs
     walk = report_of(explorer) or WalkReport(steps=0, wave_scores=(), steps_by_worker={})
@@ -93,8 +100,6 @@ def round_of(
         best_score=float(candidates.scores[0]) if len(candidates.scores) else math.nan,
         points=_indices(points[:_SHOWN]),
         clusters=tuple(clustering.labels[:_SHOWN].tolist()) if clustering else (),
-        chosen=_indices(chosen),
-        seconds=tuple(m.seconds if m.ok else None for m in measurements),
         steps=walk.steps,
         wave_scores=walk.wave_scores,
         entropy=walk.entropy,

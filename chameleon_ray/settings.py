@@ -318,6 +318,8 @@ class Policy:
             is `derived` from them.
         candidates: Best-scored distinct configs that a round hands to the sampler (`b_GBT`).
         measurements: Cap per layer without --trials (Table 8; Table 7: "equivalent to 1000").
+        pipeline_depth: Batches of a layer under way at a time: the next is chosen while the one
+            before it is measured, as if that came out as predicted. 1 is the paper's loop.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -331,6 +333,7 @@ class Policy:
     neighbours: Annotated[int, Field(ge=0)] = 0
     candidates: Count = 64
     measurements: Count = 1000
+    pipeline_depth: Count = 1
     explorer: Explorer = field(default_factory=PpoSettings)
     sampler: Sampler = field(default_factory=AdaptiveSettings)
     cost_model: CostModel = field(default_factory=CostModelSettings)

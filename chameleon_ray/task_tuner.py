@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -80,94 +80,164 @@ class History:
         return min((m.seconds for m in self.measurements if m.ok), default=None)
 
 
-def tune_task(
-    task: Task,
-    space: DesignSpace,
-    *,
-    first: Configs,
-    has_default: bool = True,
-    explorer: Explorer,
-    sampler: Sampler,
-    measurer: Measurer,
-    cost_model: CostModel,
-    budget: Budget,
-    rng: np.random.Generator,
-    phases: Phases,
-    hopeless: int | None = 32,
-    observe: Callable[[Round], None] = lambda _round: None,
-) -> Iterator[History]:
-    """Figure 3, one iteration of the caller's loop for each of its own.
+@dataclass(slots=True, kw_only=True)
+class _Batch:
+    """Configs that are being measured.
+
+    Attributes:
+        configs: `(n, knobs)`.
+        answers: Their measurements, as they finish.
+        round: How they were picked; None of what was measured before a model knew.
+    """
+
+    configs: Configs
+    answers: Iterator[tuple[int, Measurement]]
+    round: Round | None = None
+
+
+class TaskTuner(Iterator[History]):
+    """Figure 3 for one task: everything measured so far, after each batch.
+
+    With a `depth` of more than one, so many batches are under way at a time: the next one is chosen
+    while the one before it is measured, as if that came out as predicted. Batches are waited for in
+    the order in which they were chosen, so that a search depends on times alone, and not on when
+    they were known.
 
     Args:
         task: What to tune.
         space: Its design space.
         first: What is measured before anything is learned `(n, knobs)`.
         has_default: Whether the very first of them is the default; it is recorded as such.
-        explorer: Walks the space: S.
+        explorer: Walks the space: S. `close` frees it, and so do the end and an error.
         sampler: Picks from it what is measured: S'.
         measurer: The hardware.
         cost_model: Learns from it.
         budget: When to stop.
         rng: The only source of randomness.
         phases: Where the time goes.
+        depth: Batches under way at a time; 1 is the paper's loop.
         hopeless: So many failures without a single success, or a whole budget of them, end the
             search in an error; None: never. The first batch is measured in any case.
         observe: Told of each round, once its batch is measured.
-
-    Yields:
-        Everything measured so far, after each batch.
-
-    Raises:
-        NothingValidError: Nothing that was measured is valid, and that is hopeless.
     """
-    history = History(task, space)
-    if has_default:
-        yield _measure(history, measurer, first[:1], budget, Purpose.DEFAULT)
-    yield _measure(history, measurer, first[has_default:], budget, Purpose.SEARCH)
-    for number in itertools.count(1):
-        if hopeless is not None and _hopeless(history, min(hopeless, budget.measurements)):
-            raise NothingValidError(_nothing_valid(task, history))
-        if not budget.left(len(history.configs)):
-            return
+
+    def __init__(
+        self,
+        task: Task,
+        space: DesignSpace,
+        *,
+        first: Configs,
+        has_default: bool = True,
+        explorer: Explorer,
+        sampler: Sampler,
+        measurer: Measurer,
+        cost_model: CostModel,
+        budget: Budget,
+        rng: np.random.Generator,
+        phases: Phases,
+        depth: int = 1,
+        hopeless: int | None = 32,
+        observe: Callable[[Round], None] = lambda _round: None,
+    ) -> None:
+        self._task, self._space, self._rng = task, space, rng
+        self._explorer, self._sampler, self._cost_model = explorer, sampler, cost_model
+        self._measurer, self._budget, self._phases = measurer, budget, phases
+        self._depth, self._hopeless, self._observe = depth, hopeless, observe
+        self._history, self._number = History(task, space), 0
+        self._to_start = [(first[:1], Purpose.DEFAULT)] if has_default else []
+        self._to_start.append((first[has_default:], Purpose.SEARCH))
+        self._under_way: deque[_Batch] = deque()
+        self._closed = False
+
+    def __next__(self) -> History:
+        """The next batch, measured.
+
+        Raises:
+            NothingValidError: Nothing that was measured is valid, and that is hopeless.
+        """
+        if not self._closed:
+            try:
+                if self._to_start:
+                    self._submit(*self._to_start.pop(0))
+                else:
+                    self._fill()
+                if self._under_way:
+                    return self._wait(self._under_way.popleft())
+            except BaseException:
+                self.close()
+                raise
+            self.close()
+        raise StopIteration
+
+    def close(self) -> None:
+        """End it and free what the explorer holds; once or more often."""
+        self._closed = True
+        self._explorer.close()
+
+    def _fill(self) -> None:
+        """Choose batches until as many are under way as may be, or nothing is left to measure."""
+        measured, failures = self._history, self._hopeless
+        if failures is not None:
+            failures = max(1, min(failures, self._budget.measurements))
+            if len(measured.configs) >= failures and measured.failed.all():
+                raise NothingValidError(_nothing_valid(self._task, measured))
+        while len(self._under_way) < self._depth and self._left:
+            chosen, round_ = self._choose()
+            if not len(chosen):
+                return  # the whole space is measured
+            self._submit(chosen, Purpose.SEARCH, round_)
+
+    @property
+    def _left(self) -> int:
+        """How many may still be submitted."""
+        pending = sum(len(batch.configs) for batch in self._under_way)
+        return self._budget.left(len(self._history.configs) + pending)
+
+    def _choose(self) -> tuple[Configs, Round]:
+        """What to measure next, and how it was picked."""
+        space, history, phases = self._space, self._history, self._phases
+        pending = [batch.configs for batch in self._under_way]
+        configs = np.concatenate([history.configs, *pending])
         with phases.phase("fit"):
-            cost_model.fit(space, history.configs, history.fitness)
+            believed = [self._believed(batch) for batch in pending]
+            self._cost_model.fit(space, configs, np.concatenate([history.fitness, *believed]))
         with phases.phase("explore"):
-            score = phases.giving_way(cost_model.score())
-            candidates = explorer.explore(space, score, history.best(32), rng)
+            score = phases.giving_way(self._cost_model.score())
+            candidates = self._explorer.explore(space, score, history.best(32), self._rng)
         with phases.phase("sample"):
-            chosen = sampler.choose(space, candidates, history.configs, history.failed, rng)
-        if not len(chosen):
-            return  # the whole space is measured
-        before = len(history.configs)
-        _measure(history, measurer, chosen, budget, Purpose.SEARCH)
-        observe(
-            round_of(
-                task=task.key,
-                number=number,
-                measured_before=before,
-                candidates=candidates,
-                chosen=history.configs[before:],
-                measurements=history.measurements[before:],
-                explorer=explorer,
-                sampler=sampler,
-            )
+            failed = np.zeros(len(configs), dtype=np.bool_)
+            failed[: len(history.configs)] = history.failed
+            chosen = self._sampler.choose(space, candidates, configs, failed, self._rng)
+        self._number += 1
+        round_ = round_of(
+            task=self._task.key,
+            number=self._number,
+            measured_before=len(configs),
+            candidates=candidates,
+            explorer=self._explorer,
+            sampler=self._sampler,
         )
-        yield history
+        return chosen, round_
 
+    def _believed(self, pending: Configs) -> Vector:
+        """The fitness that the model expects of configs `(n, knobs)`, `(n,)`."""
+        best = self._history.fitness.max(initial=0)
+        return np.float32(best) * self._cost_model.score()(pending)
 
-def _measure(
-    history: History, measurer: Measurer, configs: Configs, budget: Budget, purpose: Purpose
-) -> History:
-    """Measure as many as the budget allows, and wait for all: their order is that of `configs`."""
-    configs = configs[: budget.left(len(history.configs))]
-    measurer.submit(configs, purpose=purpose)
-    measured = dict(measurer.results())
-    history.add(configs, [measured[i] for i in range(len(configs))])
-    return history
+    def _submit(self, configs: Configs, purpose: Purpose, round_: Round | None = None) -> None:
+        """Begin to measure as many as the budget allows."""
+        configs = configs[: self._left]
+        answers = self._measurer.submit(configs, purpose=purpose)
+        self._under_way.append(_Batch(configs=configs, answers=answers, round=round_))
 
-
-def _hopeless(history: History, failures: int) -> bool:
-    return len(history.configs) >= max(1, failures) and bool(history.failed.all())
+    def _wait(self, batch: _Batch) -> History:
+        """Until all of a batch is measured; their order is that of its configs."""
+        answers = dict(batch.answers)
+        measured = [answers[row] for row in range(len(batch.configs))]
+        self._history.add(batch.configs, measured)
+        if batch.round is not None:
+            self._observe(batch.round.ended(batch.configs, measured))
+        return self._history
 
 
 def _nothing_valid(task: Task, history: History) -> str:

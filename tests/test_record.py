@@ -83,8 +83,8 @@ def test_a_run_becomes_a_file_per_layer(tmp_path):
     assert (two.path.name, two.configs) == ("resnet18_layer3.json.gz", 4)
     recorded = load_recorded(one.path)
     measurer = RecordedMeasurer(recorded)
-    measurer.submit(recorded.configs, purpose=Purpose.SEARCH)
-    for (_, got), meant in zip(measurer.results(), [*first, *found], strict=True):
+    answers = measurer.submit(recorded.configs, purpose=Purpose.SEARCH)
+    for (_, got), meant in zip(answers, [*first, *found], strict=True):
         assert dict(got.config) == dict(meant.config)
         assert got.outcome is meant.outcome
         assert got.seconds == pytest.approx(meant.seconds) if got.ok else got.message == got.outcome

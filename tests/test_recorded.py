@@ -47,8 +47,9 @@ def write(tmp_path):
 def measured(recorded, configs=None):
     """What the measurer answers, in order."""
     measurer = RecordedMeasurer(recorded)
-    measurer.submit(recorded.configs if configs is None else configs, purpose=Purpose.SEARCH)
-    return [measurement for _, measurement in sorted(measurer.results(), key=lambda pair: pair[0])]
+    configs = recorded.configs if configs is None else configs
+    found = dict(measurer.submit(configs, purpose=Purpose.SEARCH))
+    return [found[row] for row in range(len(configs))]
 
 
 @pytest.mark.parametrize("name", ["space.json", "space.json.gz"])
@@ -84,15 +85,14 @@ def test_values_come_back():
 
 
 def test_a_measurer_like_any_other(write):
-    """Positions count over all that was submitted; nothing is lost."""
+    """Two batches at once, each with its own rows; nothing is lost."""
     recorded = load_recorded(write(cache([3.0, 2.0, 1.0])))
     measurer = RecordedMeasurer(recorded)
-    measurer.submit(recorded.configs[:2], purpose=Purpose.SEARCH)
-    measurer.submit(recorded.configs[2:], purpose=Purpose.DEFAULT)
-    found = list(measurer.results())
-    assert [position for position, _ in found] == [0, 1, 2]
-    assert [m.purpose for _, m in found] == [Purpose.SEARCH] * 2 + [Purpose.DEFAULT]
-    assert list(measurer.results()) == []
+    first = measurer.submit(recorded.configs[:2], purpose=Purpose.SEARCH)
+    found = [*measurer.submit(recorded.configs[2:], purpose=Purpose.DEFAULT), *first]
+    assert [row for row, _ in found] == [0, 0, 1]
+    assert [m.seconds for _, m in found] == pytest.approx([1e-3, 3e-3, 2e-3])
+    assert [m.purpose for _, m in found] == [Purpose.DEFAULT] + [Purpose.SEARCH] * 2
     compared = measurer.compare(recorded.configs[::-1], torch=True)
     assert [m.seconds for m in compared] == pytest.approx([1e-3, 2e-3, 3e-3])
     assert {m.purpose for m in compared} == {Purpose.FINALIST}
@@ -113,8 +113,7 @@ def test_sleeping(write, monkeypatch):
     monkeypatch.setattr("chameleon_ray.measure.recorded.time.sleep", slept.append)
     recorded = load_recorded(write(cache([3.0, "InvalidConfig"])))
     measurer = RecordedMeasurer(recorded, sleep=True)
-    measurer.submit(recorded.configs, purpose=Purpose.SEARCH)
-    list(measurer.results())
+    list(measurer.submit(recorded.configs, purpose=Purpose.SEARCH))
     assert sum(slept) == pytest.approx(3e-3)
 
 

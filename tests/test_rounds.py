@@ -23,7 +23,7 @@ from chameleon_ray.records import Journal, Provenance, read_records
 from chameleon_ray.rounds import _KIND, Round, RoundJournal, read_rounds
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import AdaptiveSettings, CostModelSettings, GreedySettings, Policy
-from chameleon_ray.task_tuner import Budget, tune_task
+from chameleon_ray.task_tuner import Budget, TaskTuner
 from chameleon_ray.tasks import NamedTask
 
 SPACE = a_space()
@@ -71,10 +71,7 @@ class Halves:
     """Measures every config whose first choice is even; the others fail."""
 
     def submit(self, configs, *, purpose):
-        self.configs = configs
-
-    def results(self):
-        for at, config in enumerate(self.configs):
+        for at, config in enumerate(configs):
             ok = config[0] % 2 == 0
             yield (
                 at,
@@ -91,7 +88,7 @@ class Halves:
 def rounds_of(*, explorer, sampler, trials=40):
     """What a search tells of its rounds, and its history."""
     told, rng = [], np.random.default_rng(0)
-    *_, history = tune_task(
+    *_, history = TaskTuner(
         TASK,
         SPACE,
         first=SPACE.random(9, rng),

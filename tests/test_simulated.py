@@ -62,16 +62,15 @@ def test_a_tile_of_whole_registers_follows_the_formula():
 
 
 def test_every_submitted_config_is_answered_once_and_in_order():
-    """Positions count over all that was submitted since the last call."""
+    """Two batches at once, each with its own rows."""
     measurer = SimulatedMeasurer("toy", SPACE, seconds)
     everything = SPACE.all_valid()
-    measurer.submit(everything[:2], purpose=Purpose.DEFAULT)
-    measurer.submit(everything[2:], purpose=Purpose.SEARCH)
-    found = list(measurer.results())
-    assert [position for position, _ in found] == list(range(6))
-    assert [m.config for _, m in found] == [SPACE.describe(config) for config in everything]
-    assert [m.purpose for _, m in found] == [Purpose.DEFAULT] * 2 + [Purpose.SEARCH] * 4
-    assert list(measurer.results()) == []
+    first = measurer.submit(everything[:2], purpose=Purpose.DEFAULT)
+    found = [*measurer.submit(everything[2:], purpose=Purpose.SEARCH), *first]
+    assert [row for row, _ in found] == [0, 1, 2, 3, 0, 1]
+    expected = [SPACE.describe(config) for config in (*everything[2:], *everything[:2])]
+    assert [m.config for _, m in found] == expected
+    assert [m.purpose for _, m in found] == [Purpose.SEARCH] * 4 + [Purpose.DEFAULT] * 2
 
 
 def test_nan_is_a_failure_and_never_a_time():
@@ -86,5 +85,4 @@ def test_nan_is_a_failure_and_never_a_time():
 def test_an_empty_batch_is_no_call():
     """A function is not asked for nothing."""
     measurer = SimulatedMeasurer("toy", SPACE, lambda _configs: pytest.fail("asked for nothing"))
-    measurer.submit(SPACE.all_valid()[:0], purpose=Purpose.SEARCH)
-    assert list(measurer.results()) == []
+    assert list(measurer.submit(SPACE.all_valid()[:0], purpose=Purpose.SEARCH)) == []

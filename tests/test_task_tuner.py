@@ -12,7 +12,7 @@ from chameleon_ray.networks import network
 from chameleon_ray.phases import Phases
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import CostModelSettings, GreedySettings, Policy
-from chameleon_ray.task_tuner import Budget, History, tune_task
+from chameleon_ray.task_tuner import Budget, History, TaskTuner
 
 TASK = network("resnet18")[0].task
 SPACE = a_space()
@@ -27,15 +27,15 @@ class TableMeasurer:
     """Measures by a function; results come back in reverse order."""
 
     def __init__(self, fails=lambda config: False):
-        self.fails, self.pending, self.purposes = fails, [], []
+        self.fails, self.purposes = fails, []
 
     def submit(self, configs, *, purpose):
-        self.pending += list(configs)
         self.purposes += [purpose] * len(configs)
+        return self.results(configs)
 
-    def results(self):
-        for position in reversed(range(len(self.pending))):
-            config = self.pending[position]
+    def results(self, configs):
+        for position in reversed(range(len(configs))):
+            config = configs[position]
             ok = not self.fails(config)
             yield (
                 position,
@@ -48,7 +48,6 @@ class TableMeasurer:
                     repeat_seconds=(seconds_of(config),) if ok else (),
                 ),
             )
-        self.pending = []
 
 
 class DrawingExplorer:
@@ -65,19 +64,20 @@ class DrawingExplorer:
         pass
 
 
-def tuning(measurer, *, budget, seed=0, batch=8, draws=512):
+def tuning(measurer, *, budget, seed=0, batch=8, draws=512, depth=1, cost_model=None):
     rng = np.random.default_rng(seed)
-    return tune_task(
+    return TaskTuner(
         TASK,
         SPACE,
         first=SPACE.random(9, rng),
         explorer=DrawingExplorer(draws),
         sampler=make_sampler(Policy(sampler=GreedySettings(batch=batch))),
         measurer=measurer,
-        cost_model=make_cost_model(CostModelSettings(), seed=0),
+        cost_model=cost_model or make_cost_model(CostModelSettings(), seed=0),
         budget=budget,
         rng=rng,
         phases=Phases(),
+        depth=depth,
     )
 
 
@@ -101,6 +101,65 @@ def test_the_order_in_which_results_arrive_does_not_matter():
         for config, measurement in zip(history.configs, history.measurements, strict=True):
             assert SPACE.describe(config) == measurement.config
     assert (histories[0].configs == histories[1].configs).all()
+
+
+class Watched(TableMeasurer):
+    """Notes when a batch begins and when its results are asked for."""
+
+    def __init__(self):
+        super().__init__()
+        self.events = []
+
+    def submit(self, configs, *, purpose):
+        number = sum(kind == "begin" for kind, _ in self.events)
+        self.events.append(("begin", number))
+        answers = super().submit(configs, purpose=purpose)
+
+        def noted():
+            self.events.append(("wait", number))
+            yield from answers
+
+        return noted()
+
+
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_so_many_batches_are_under_way(depth):
+    """The first two are alone; from then on the next begin before the oldest is waited for."""
+    measurer = Watched()
+    *_, history = tuning(measurer, budget=Budget(measurements=50), depth=depth)
+    assert len(SPACE.distinct(history.configs)) == 50
+    under_way, most = 0, []
+    for kind, _ in measurer.events:
+        under_way += 1 if kind == "begin" else -1
+        most.append(under_way)
+    assert max(most[:4]) == 1
+    assert max(most) == depth
+    waits = [number for kind, number in measurer.events if kind == "wait"]
+    assert waits == list(range(len(waits)))
+
+
+def test_what_is_under_way_is_believed_to_come_out_as_predicted():
+    """The model is fitted to all that was measured and, at its own word, to all that was chosen."""
+    seen = []
+
+    class Believer:
+        fitted = True
+
+        def fit(self, space, configs, fitness):
+            seen.append(fitness)
+
+        def score(self):
+            return lambda configs: np.full(len(configs), 0.25, dtype=np.float32)
+
+    tuner = tuning(Watched(), budget=Budget(measurements=40), depth=2, cost_model=Believer())
+    *_, history = tuner
+    sizes = [9, 17, 25, 33]  # the second fit waits for no batch: the first eight are under way
+    assert [len(fitness) for fitness in seen] == sizes
+    assert seen[0].tolist() == history.fitness[:9].tolist()
+    for fitness, known in zip(seen[1:], (9, 17, 25), strict=True):
+        assert fitness[:known].tolist() == history.fitness[:known].tolist()
+        assert fitness[known:] == pytest.approx(0.25 * history.fitness[:known].max())
+    assert next(tuner, None) is None
 
 
 def test_a_deadline_that_has_passed_starts_nothing():

@@ -149,19 +149,16 @@ class Runner(Protocol):
 
 
 class Measurer(Protocol):
-    """Turns configs of one task into measurements.
+    """Turns configs of one task into measurements; several batches may be under way at once.
 
-    Lifecycle: `submit` any number of batches, then iterate `results` until as many measurements
-    have come back as configs were submitted. `compare` is called once, at the end.
+    `compare` is called once, at the end.
     """
 
-    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
-        """Queue configs `(n, knobs)`; returns at once."""
+    def submit(self, configs: Configs, *, purpose: Purpose) -> Iterator[tuple[int, Measurement]]:
+        """Begin to measure configs `(n, knobs)`; returns at once.
 
-    def results(self) -> Iterator[tuple[int, Measurement]]:
-        """The measurements of all that was submitted and not yet returned, as they finish.
-
-        Each comes with its position, counted over all configs submitted since the last call.
+        Returns:
+            Their measurements as they finish, one each, with the row of its config.
         """
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:

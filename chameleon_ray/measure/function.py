@@ -52,19 +52,11 @@ class FunctionMeasurer:
         self._measure, self._tunables, self._space, self._task = measure, tunables, space, task
         self._known = {_key(m.config): m for m in known}
         self._record, self._observe = record, observe
-        self._pending: list[tuple[Configs, Purpose]] = []
         self.measured: list[Measurement] = []
 
-    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
-        """Queue configs `(n, knobs)`; returns at once."""
-        self._pending.append((configs, purpose))
-
-    def results(self) -> Iterator[tuple[int, Measurement]]:
-        """Position and measurement of all that was submitted; measures one for each `next`."""
-        pending, self._pending = self._pending, []
-        jobs = ((config, purpose) for configs, purpose in pending for config in configs)
-        for position, (config, purpose) in enumerate(jobs):
-            yield position, self._answer(config, purpose)
+    def submit(self, configs: Configs, *, purpose: Purpose) -> Iterator[tuple[int, Measurement]]:
+        """Row and measurement of configs `(n, knobs)`; one is measured for each `next`."""
+        return enumerate(self._answer(config, purpose) for config in configs)
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
         """Finalists measured once more, one after the other; there is no torch here."""

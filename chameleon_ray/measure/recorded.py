@@ -125,17 +125,10 @@ class RecordedMeasurer:
     def __init__(self, recorded: RecordedSpace, *, sleep: bool = False) -> None:
         self._recorded, self._sleep = recorded, sleep
         self._listing = Listing(recorded.space, recorded.configs)
-        self._pending: list[tuple[Configs, Purpose]] = []
 
-    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
-        """Queue configs `(n, knobs)`; returns at once."""
-        self._pending.append((configs, purpose))
-
-    def results(self) -> Iterator[tuple[int, Measurement]]:
-        """Position and measurement of all that was submitted, in that order."""
-        pending, self._pending = self._pending, []
-        measured = (m for configs, purpose in pending for m in self._measured(configs, purpose))
-        yield from enumerate(measured)
+    def submit(self, configs: Configs, *, purpose: Purpose) -> Iterator[tuple[int, Measurement]]:
+        """Row and measurement of configs `(n, knobs)`, in their order."""
+        return enumerate(self._measured(configs, purpose))
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
         """The recorded times of finalists; there is no torch here."""

@@ -105,16 +105,10 @@ class SimulatedMeasurer:
         self, task: str, space: DesignSpace, seconds: Callable[[Configs], Seconds]
     ) -> None:
         self._task, self._space, self._seconds = task, space, seconds
-        self._pending: list[tuple[Configs, Purpose]] = []
 
-    def submit(self, configs: Configs, *, purpose: Purpose) -> None:
-        """Queue configs `(n, knobs)`; returns at once."""
-        self._pending.append((configs, purpose))
-
-    def results(self) -> Iterator[tuple[int, Measurement]]:
-        """Position and measurement of all that was submitted, in that order."""
-        pending, self._pending = self._pending, []
-        yield from enumerate(m for batch in pending for m in self._measured(*batch))
+    def submit(self, configs: Configs, *, purpose: Purpose) -> Iterator[tuple[int, Measurement]]:
+        """Row and measurement of configs `(n, knobs)`, in their order."""
+        return enumerate(self._measured(configs, purpose))
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
         """The times of finalists; there is no torch here."""
