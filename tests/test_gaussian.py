@@ -255,6 +255,12 @@ def test_splits_are_multiplied_level_by_level():
             assert product.knob.choices[place] == (expected,)
 
 
+def test_numbers_that_count_nothing_are_not_multiplied():
+    """Their product would not fit a number."""
+    knobs = [options("a", (1, 2**40)), options("b", (3, 2**30)), options("c", (1, 2))]
+    assert [p.pair for p in products(knobs, [(0, 1), (0, 2), (1, 2)])] == [(0, 2), (1, 2)]
+
+
 def test_many_sizes_are_not_multiplied():
     """Thirteen would make 78 columns."""
     knobs = [options(f"k{i}", (1, 2, 3)) for i in range(13)]

@@ -12,6 +12,8 @@ import numpy.typing as npt
 from chameleon_ray.derived import MOST_FACTORS, sizes
 from chameleon_ray.space import Configs, Knob
 
+_LARGEST = 2**53  # whole numbers up to here are exact as floats
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Product:
@@ -61,8 +63,9 @@ def products(knobs: Sequence[Knob], pairs: Collection[tuple[int, int]]) -> list[
 
 
 def _of_pair(pair: tuple[int, int], one: Knob, other: Knob) -> Iterator[Product]:
-    """One for each level."""
-    if len(one.choices[0]) != len(other.choices[0]):
+    """One for each level; none of numbers too large to count anything."""
+    largest = max(map(max, one.choices)) * max(map(max, other.choices))
+    if len(one.choices[0]) != len(other.choices[0]) or largest > _LARGEST:
         return
     numbers = (np.array(knob.choices, dtype=np.int64).T for knob in (one, other))
     for level, (left, right) in enumerate(zip(*numbers, strict=True)):
