@@ -29,6 +29,7 @@ from ray.rllib.algorithms.ppo import PPO, PPOConfig
 
 from chameleon_ray.environment import ENV_ID
 from chameleon_ray.explorers.ppo import PpoExplorer
+from chameleon_ray.ray_access import start_ray
 from chameleon_ray.settings import PpoSettings
 from chameleon_ray.space import Configs, DesignSpace, Vector, options, split
 
@@ -164,14 +165,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     logging.getLogger("ray").setLevel(logging.ERROR)
-    ray.init(
-        address="local",
-        num_cpus=1 + max([0, *arguments.workers]),
-        include_dashboard=False,
-        object_store_memory=200 * 2**20,
-        logging_level=logging.ERROR,
-        log_to_driver=False,
-    )
+    start_ray(cpus=1 + max([0, *arguments.workers]))
     found = measure(arguments.rounds, arguments.workers)
     ray.shutdown()
     if arguments.json:

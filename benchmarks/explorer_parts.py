@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.explorers import Candidates, Ensemble, Explorer, make_explorer, report_of
-from chameleon_ray.explorers.around import EnumeratingExplorer
+from chameleon_ray.explorers.around import EnumeratingExplorer, SparingExplorer
 from chameleon_ray.settings import (
     AnnealingSettings,
     GeneticSettings,
@@ -21,7 +21,8 @@ from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 MEMBERS_ONLY = ("ppo_mean", "annealing_members", "annealing_near", "genetic_members", "descent")
 ALWAYS = ("ppo", "ppo_lr0", "ppo_keen", "annealing", "annealing_cold")
 OTHERS = ("genetic", "genetic_fresh", "random", "nearby", "enumerate")
-EXPLORERS = (*ALWAYS, *OTHERS, *MEMBERS_ONLY)
+SPARING = ("ppo_sparing", "random_sparing")
+EXPLORERS = (*ALWAYS, *OTHERS, *MEMBERS_ONLY, *SPARING)
 ENUMERABLE = 1_000_000
 
 Settings = PpoSettings | AnnealingSettings | GeneticSettings | RandomSettings
@@ -198,7 +199,8 @@ def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
     paid for entropy. `mean` hides the members of an ensemble, `members` shows one of them to
     each eighth of the walkers (PPO does so by itself). `cold` starts at a twentieth of AutoTVM's
     temperature; `near` is as cold, and a quarter of its chains start at the best measured configs.
-    `fresh` begins each round at the best measured configs instead of going on.
+    `fresh` begins each round at the best measured configs instead of going on. `sparing` walks or
+    draws every fourth round only, as `explore_every` of policies/chameleon.yaml.
     """
     steps = scored // _WALKERS
     ppo = PpoSettings(episodes=_WALKERS, steps=steps, waves=_PARTS, early_stop=None)
@@ -231,6 +233,8 @@ def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
         "enumerate": lambda: EnumeratingExplorer(space.all_valid(limit=ENUMERABLE)),
         "genetic_fresh": lambda: Averaged(Fresh(lambda: whole(bred))),
         "nearby": lambda: Nearby(scored),
+        "ppo_sparing": lambda: SparingExplorer(whole(ppo), every=4),
+        "random_sparing": lambda: SparingExplorer(Averaged(whole(draws)), every=4),
         "descent": lambda: Descent(scored),
     }
     return makers[name]()

@@ -57,7 +57,7 @@ from chameleon_ray.settings import (
 )
 from chameleon_ray.space import Score
 from chameleon_ray.starts import first_batch
-from chameleon_ray.task_tuner import Budget, History, TaskTuner
+from chameleon_ray.task_tuner import History, TaskTuner
 
 Row = dict[str, Any]
 
@@ -69,6 +69,9 @@ POLICIES = {
         start="spread",
         sampler=ThompsonSettings(batch=4),
         cost_model=load_policy("chameleon")[1].cost_model,
+    ),
+    "forest_knobs": Policy(
+        **COMMON, sampler=ThompsonSettings(batch=8), cost_model=ForestSettings(), features="knobs"
     ),
     "xgb": Policy(
         **COMMON,
@@ -182,18 +185,20 @@ def loop(device: Device, best: float, options: argparse.Namespace, seed: int) ->
 def search(device: Device, best: float, key: Row) -> Row:
     """One search: the score after each attempt."""
     policy, seed, phases = POLICIES[key["model"]], key["seed"], Phases()
-    rng = np.random.default_rng(seed)
-    explorer = build(key["explorer"], device.space, scored=key["scored_at_most"], seed=seed)
+    rng, space = np.random.default_rng(seed), device.space
+    if policy.features == "knobs":
+        space = space.with_knob_features()
+    explorer = build(key["explorer"], space, scored=key["scored_at_most"], seed=seed)
     rounds = TaskTuner(
         device.task,
-        device.space,
-        first=first_batch(device.space, policy, rng),
+        space,
+        first=first_batch(space, policy, rng),
         has_default=False,
         explorer=explorer,
         sampler=make_sampler(policy),
         measurer=SimulatedMeasurer(device.task.key, device.space, device.seconds),
         cost_model=make_cost_model(policy.cost_model, seed=seed),
-        budget=Budget(measurements=key["n"]),
+        budget=key["n"],
         rng=rng,
         phases=phases,
         hopeless=None,

@@ -44,13 +44,7 @@ def page(found: Mapping[str, Network], place: Place, *, trials: int) -> Iterator
         spaces |= network.spaces
     yield from _beginning(found, place, trials, device=searches[0].device)
     yield from sections.performance(place, _means(searches, trials), tables)
-    yield from sections.steps(
-        place,
-        panels,
-        spaces,
-        counted="Run folders do not keep how long walks were: it was counted by playing the "
-        "searches again from their journals, in which every round scored what it scored then.",
-    )
+    yield from sections.steps(place, panels, spaces)
     yield from sections.sampling(place, panels, tables)
     yield from _time(found, place, trials)
     yield from sections.clusters(

@@ -22,7 +22,7 @@ from chameleon_ray.replay import best_so_far
 from chameleon_ray.rounds import Round
 from chameleon_ray.searches import Search, SearchKey, digest, kernel_of
 from chameleon_ray.settings import Policy
-from chameleon_ray.task_tuner import Budget, History
+from chameleon_ray.task_tuner import History
 
 PHASES = ("explore", "sample", "fit")
 
@@ -73,7 +73,7 @@ def watched_search(recorded: RecordedSpace, key: SearchKey, how: tuple[Policy, s
         recorded.space,
         policy,
         measurer=RecordedMeasurer(recorded),
-        budget=Budget(measurements=trials),
+        budget=trials,
         seed=key.seed,
         rng=np.random.default_rng(key.seed),
         phases=phases,

@@ -55,16 +55,13 @@ def performance(
     yield "\n\n".join(list(legend(tables))[:2])
 
 
-def steps(
-    place: Place, panels: Panels, spaces: Mapping[str, DesignSpace], *, counted: str = ""
-) -> Iterator[str]:
+def steps(place: Place, panels: Panels, spaces: Mapping[str, DesignSpace]) -> Iterator[str]:
     """Figure 7 (a).
 
     Args:
         place: Where figures go.
         panels: What the rounds tell.
         spaces: Of the same keys: what was walked.
-        counted: How steps were counted, where that is to be said.
     """
     annealing, walking = _walkers()
     taken = {
@@ -97,8 +94,8 @@ def steps(
     first_and_last = f" ({ratios[1]} in the first round, {ratios[2]} in the last)" if ends else ""
     yield (
         f"A chain of annealing takes {ratios[0]} times as many steps in a round as a walk of RL"
-        f"{first_and_last}, geometric means; the paper says 2.88. {counted}"
-    ).rstrip()
+        f"{first_and_last}, geometric means; the paper says 2.88."
+    )
     yield from _how_walkers_end(annealing, walking, rounds)
 
 

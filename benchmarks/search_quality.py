@@ -1,6 +1,6 @@
 """Our policies beside Kernel Tuner's own strategies, on the same recorded spaces and budgets.
 
-    pip install '.[peers]'
+    pip install -e '.[peers]'
     python benchmarks/search_quality.py SPACE... --seeds 0-19 --trials 512
 
 The searches go into the same folder and form as those of `chameleon-ray compare`, which is not
@@ -73,7 +73,7 @@ def peer_searches(
         version = metadata.version("kernel_tuner")
     except metadata.PackageNotFoundError:
         raise SettingsError(
-            "Kernel Tuner is not installed; `pip install 'chameleon-ray[peers]'` brings it."
+            "Kernel Tuner is not installed; `pip install -e '.[peers]'` in the checkout brings it."
         ) from None
     wanted = []
     for seed, recorded, strategy in itertools.product(seeds, spaces, strategies):

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from chameleon_ray.cost_model import make_cost_model
-from chameleon_ray.explorers import explorer_of
+from chameleon_ray.explorers import explorer_of, make_explorer
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
 from chameleon_ray.rounds import Round
@@ -15,8 +15,15 @@ from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import Policy
 from chameleon_ray.space import Configs, DesignSpace
 from chameleon_ray.starts import first_batch
-from chameleon_ray.task_tuner import Budget, TaskTuner
+from chameleon_ray.task_tuner import TaskTuner
 from chameleon_ray.tasks import Task
+
+
+def preload(policy: Policy) -> None:
+    """Import what a search as a policy says uses: it takes seconds, and is not to be among them."""
+    make_explorer(policy.explorer, seed=0).close()
+    make_sampler(policy)
+    make_cost_model(policy.cost_model, seed=0)
 
 
 def search(
@@ -25,7 +32,7 @@ def search(
     policy: Policy,
     *,
     measurer: Measurer,
-    budget: Budget,
+    budget: int,
     seed: int,
     rng: np.random.Generator,
     phases: Phases,
@@ -40,7 +47,7 @@ def search(
         space: Its space.
         policy: How to search.
         measurer: The hardware.
-        budget: When to stop.
+        budget: At most so many measurements.
         seed: Of the explorer's and the cost model's own random choices.
         rng: Of all others.
         phases: Where the time goes.

@@ -14,6 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from chameleon_ray.errors import MachineError
+from chameleon_ray.ray_access import import_ray, start_ray
+
 SECONDS = 90.0  # after which an attempt counts as hung
 
 
@@ -86,23 +89,35 @@ def try_compiler() -> None:
 
 def try_ray() -> None:
     """In a child: start a Ray of one core, run a task, end it."""
-    os.environ |= {"RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"}
-    import ray
-
+    ray = import_ray()
     start = time.perf_counter()
-    ray.init(
-        address="local",
-        num_cpus=1,
-        object_store_memory=80 * 2**20,
-        include_dashboard=False,
-        logging_level="ERROR",
-        log_to_driver=False,
-    )
+    start_ray(cpus=1)
     task = ray.remote(_one)
     ray.get(task.remote(), timeout=SECONDS)
     seconds = time.perf_counter() - start
     ray.shutdown()
     _answer({"version": ray.__version__, "seconds": seconds})
+
+
+def try_cuda() -> None:
+    """In a child: find the compiler for GPUs, open the first GPU, look who else uses it."""
+    from chameleon_ray.measure.cuda_driver import CudaGpu
+    from chameleon_ray.measure.nvml import GpuMonitor
+    from chameleon_ray.measure.nvrtc import supported, version
+
+    found: dict[str, object] = {"wrong": []}
+    try:
+        found["compiler"], known = f"NVRTC {version()}", supported()
+        gpu = CudaGpu()
+    except MachineError as error:
+        _answer({**found, "wrong": [str(error)]})
+        return
+    others = GpuMonitor(gpu.bus).others()
+    wrong = [f"process {pid} computes there, too: times will be disturbed" for pid in others]
+    if gpu.arch not in known:
+        wrong.append(f"{found['compiler']} does not compile for {gpu.arch}")
+    found["gpu"] = f"{gpu.name}, {gpu.arch}, {gpu.sms} SMs, driver for CUDA {gpu.driver}"
+    _answer({**found, "wrong": wrong})
 
 
 def _one() -> int:

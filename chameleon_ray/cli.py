@@ -7,13 +7,13 @@ import errno
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+import typer.core
 
-from chameleon_ray import cli_compare, cli_report, cli_search
+from chameleon_ray import cli_compare, cli_fetch, cli_report, cli_search, cli_status
 from chameleon_ray.cli_shared import (
     Json,
     Network,
@@ -21,15 +21,43 @@ from chameleon_ray.cli_shared import (
     parse_layers,
     print_json,
     stdout_for_result,
+    tell_of_waiting,
     whole,
 )
 from chameleon_ray.errors import ChameleonError
+from chameleon_ray.session import terminating_as_interrupt
+from chameleon_ray.store import shown
 
 if TYPE_CHECKING:
     from chameleon_ray.results import NetworkResult, Progress
 
+
+class _Commands(typer.core.TyperGroup):
+    """The commands; one that is interrupted before or after its work ends in order too."""
+
+    def make_context(self, *arguments: Any, **options: Any) -> Any:
+        """Typer calls this to parse."""
+        with _ending_in_order():
+            return super().make_context(*arguments, **options)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Typer calls this with what was parsed."""
+        with _ending_in_order():
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _ending_in_order() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        print("Stopped.", file=sys.stderr)
+        raise typer.Exit(130) from None
+
+
 app = typer.Typer(
     name="chameleon-ray",
+    cls=_Commands,
     help="Finds the fastest code for each layer of a neural network, with few measurements.",
     add_completion=False,
     no_args_is_help=True,
@@ -39,13 +67,16 @@ app = typer.Typer(
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit with its code: 0, 2 for what the user can mend, 130 for Ctrl-C.
+    """Run a command and exit with its code: 0, 2 for what the user can mend, 130 if interrupted.
+
+    Ctrl-C and SIGTERM interrupt.
 
     Args:
         arguments: What follows the program's name; by default what the shell gave.
     """
     try:
-        app(args=arguments, prog_name="chameleon-ray")
+        with terminating_as_interrupt():
+            app(args=arguments, prog_name="chameleon-ray")
     except ChameleonError as error:
         print(f"chameleon-ray: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
@@ -65,8 +96,8 @@ def tune(
         str, typer.Option(help="How to search: a name in policies/, or a file.")
     ] = "chameleon",
     layers: Annotated[
-        str, typer.Option(help="Which layers, by number: 1,4,11.", show_default="all")
-    ] = "",
+        str | None, typer.Option(help="Which layers, by number: 1,4,11.", show_default="all")
+    ] = None,
     trials: Annotated[
         int | None,
         typer.Option(
@@ -77,11 +108,16 @@ def tune(
         ),
     ] = None,
     time_budget: Annotated[
-        str | None, typer.Option(metavar="DURATION", help="Stop after 90s, 10m, 1.5h.")
+        str | None, typer.Option(metavar="DURATION", help="Have the result after 90s, 10m, 1.5h.")
     ] = None,
     run: Annotated[
-        Path | None,
-        typer.Option(help="Run folder; one that exists is gone on with.", show_default="runs/..."),
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Run folder, or a URL such as s3://bucket/runs/mine; one that exists is gone on "
+            "with.",
+            show_default="runs/...",
+        ),
     ] = None,
     seed: Annotated[
         int,
@@ -92,13 +128,22 @@ def tune(
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, or auto.", show_default="own Ray")
     ] = None,
+    device: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Part of the name of the machines to measure on.",
+            show_default="as this one",
+        ),
+    ] = "",
     as_json: Json = False,
 ) -> None:
     """Tune the convolutions of NETWORK and print what was gained."""
-    folder = run or Path("runs") / f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
+    folder = run or f"runs/{network}-{time.strftime('%Y%m%d-%H%M%S')}"
     numbers = parse_layers(layers)
     seconds = _seconds(time_budget)
     busy = _busy()
+    tell_of_waiting(folder)
     try:
         with stdout_for_result(), _live() as on_progress:
             from chameleon_ray import network_tuner
@@ -113,10 +158,14 @@ def tune(
                 run=folder,
                 seed=seed,
                 address=address,
+                device=device,
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:
-        print(f"Stopped; the same command with --run {folder} goes on from here.", file=sys.stderr)
+        print(
+            f"Stopped; the same command with --run {shown(folder)} goes on from here.",
+            file=sys.stderr,
+        )
         raise typer.Exit(130) from None
     _print_result(result, as_json=as_json)
     if busy and "simulated" not in result.device:
@@ -139,7 +188,8 @@ def list_layers(network: Network, as_json: Json = False) -> None:
 
 @app.command()
 def show(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder.")], as_json: Json = False
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its URL.")],
+    as_json: Json = False,
 ) -> None:
     """Show what the journal of a run folder holds: each layer's best so far."""
     from chameleon_ray import history
@@ -183,6 +233,8 @@ def _options(
 app.add_typer(cli_search.app)
 app.add_typer(cli_compare.app)
 app.add_typer(cli_report.app)
+app.add_typer(cli_status.app)
+app.add_typer(cli_fetch.app)
 
 
 def _seconds(duration: str | None) -> float | None:

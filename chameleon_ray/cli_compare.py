@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -46,8 +47,8 @@ def compare(
         typer.Option(metavar="NETWORK", help="Tune this network's layers on this machine instead."),
     ] = None,
     layers: Annotated[
-        str, typer.Option(help="Of the network, by number: 1,4,11.", show_default="all")
-    ] = "",
+        str | None, typer.Option(help="Of the network, by number: 1,4,11.", show_default="all")
+    ] = None,
     env: Annotated[str, typer.Option(help="With --network: a name in envs/, or a file.")] = "cpu",
     policy: Annotated[
         list[str] | None,
@@ -59,13 +60,13 @@ def compare(
         ),
     ] = None,
     seeds: Annotated[
-        str,
+        str | None,
         typer.Option(
             metavar="RANGE",
             help="0-19, or 0,3,7.",
             show_default=f"{_SEEDS}; {_LIVE_SEEDS} with --network",
         ),
-    ] = "",
+    ] = None,
     trials: Annotated[
         int,
         typer.Option(
@@ -88,21 +89,23 @@ def compare(
     """Compare policies on equal budgets: scores, 95% intervals, significance."""
     if network and space:
         raise SettingsError("--space and --network: give one of them.")
-    if not network and (layers or env != "cpu"):
+    if not network and (layers is not None or env != "cpu"):
         raise SettingsError("--layers and --env belong to --network; a recorded space has neither.")
-    numbers = parse_seeds(seeds or (_LIVE_SEEDS if network else _SEEDS))
+    default_seeds = _LIVE_SEEDS if network else _SEEDS
+    numbers = parse_seeds(default_seeds if seeds is None else seeds)
+    chosen = parse_layers(layers)
     policies = policy or list(_POLICIES)
     try:
         with stdout_for_result(), _progress() as on_progress:
             if network:
                 searches, reference = _live(
-                    network, policies, env, parse_layers(layers), numbers, trials, out, on_progress
+                    network, policies, env, chosen, numbers, trials, out, on_progress
                 )
             else:
                 searches = _recorded(space or [], policies, numbers, trials, out, on_progress)
                 reference = "the shortest recorded time"
     except KeyboardInterrupt:
-        console(stderr=True).print(f"Stopped; the same command with --out {out} goes on.")
+        print(f"Stopped; the same command with --out {out} goes on.", file=sys.stderr)
         raise typer.Exit(130) from None
     _print(searches, reference, trials=trials, share=share, out=out, as_json=as_json)
 

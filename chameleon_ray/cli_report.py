@@ -12,7 +12,7 @@ app = typer.Typer()
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Run folders.")],
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Run folders, or URLs.")],
     out: Annotated[
         Path | None,
         typer.Option(
@@ -20,7 +20,7 @@ def report(
             "-o",
             metavar="FILE.html",
             help="The page; its figures lie beside it, in a folder of the same name.",
-            show_default="RUN/report.html, of several runs ./report.html",
+            show_default="RUN/report.html, of several runs or a URL ./report.html",
         ),
     ] = None,
 ) -> None:

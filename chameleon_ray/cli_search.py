@@ -15,9 +15,11 @@ from chameleon_ray.cli_shared import (
     parse_seeds,
     print_json,
     stdout_for_result,
+    tell_of_waiting,
     whole,
 )
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.store import shown
 
 if TYPE_CHECKING:
     from chameleon_ray.measure.recorded import RecordedSpace
@@ -93,11 +95,11 @@ def record(
         ),
     ] = None,
     run: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             metavar="RUN",
             help="Without NETWORK: the run folder to write. With it: where the sweep keeps its "
-            "measurements.",
+            "measurements. Both may be URLs.",
             show_default="runs/record-...",
         ),
     ] = None,
@@ -133,12 +135,13 @@ def record(
 
 
 def _record_layer(
-    network: str, layer: int, *, env: str, limit: int | None, run: Path | None, out: Path | None
+    network: str, layer: int, *, env: str, limit: int | None, run: str | None, out: Path | None
 ) -> None:
     from chameleon_ray.record import sweep
 
     name = f"{network}_layer{layer}_{Path(env).stem}"
-    folder = run or Path("runs") / f"record-{name}"
+    folder = run or f"runs/record-{name}"
+    tell_of_waiting(folder)
     try:
         with stdout_for_result():
             from chameleon_ray.live import live
@@ -154,7 +157,7 @@ def _record_layer(
                     on_progress=on_progress,
                 )
     except KeyboardInterrupt:
-        print(f"Stopped; the same command goes on from {folder}.", file=sys.stderr)
+        print(f"Stopped; the same command goes on from {shown(folder)}.", file=sys.stderr)
         raise typer.Exit(130) from None
     _tell(written)
 

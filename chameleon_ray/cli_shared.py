@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.store import shown
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -25,13 +26,15 @@ _SEED_LIMIT, _MOST_SEEDS = 2**32, 10_000
 
 
 def whole(text: str | int, *, least: int) -> int:
-    """A whole number from the command line.
+    """A whole number from the command line, below 2 ** 32.
 
     Raises:
-        typer.BadParameter: Not a number, or a smaller one.
+        typer.BadParameter: Not a number, or not in the range.
     """
     if not str(text).strip().isdecimal() or int(text) < least:
         raise typer.BadParameter(f"{text!r} is not a whole number of at least {least}.")
+    if int(text) >= _SEED_LIMIT:
+        raise typer.BadParameter(f"{text} is too large: at most {_SEED_LIMIT - 1}.")
     return int(text)
 
 
@@ -47,14 +50,33 @@ def print_json(value: object) -> None:
     print(json.dumps(value, allow_nan=False), flush=True)
 
 
-def parse_layers(text: str) -> tuple[int, ...]:
-    """Layer numbers written as `1,4,11`; none if the text is empty.
+def tell_of_waiting(run: str) -> None:
+    """Say why nothing happens, where a run on a store was left without letting go of it."""
+    from chameleon_ray.run_lock import seconds_to_wait
+    from chameleon_ray.storage import open_folder
+
+    seconds = seconds_to_wait(open_folder(run))
+    if seconds:
+        print(
+            f"{shown(run)}: a process has this run, or died with it; looking which, for "
+            f"{seconds:g} s at most.",
+            file=sys.stderr,
+        )
+
+
+def parse_layers(text: str | None) -> tuple[int, ...]:
+    """Layer numbers written as `1,4,11`; none without a text, which stands for all layers.
 
     Raises:
         SettingsError: Something between the commas is not a number.
     """
+    if text is not None and not text.strip():
+        raise SettingsError(
+            "--layers: no layer is named. Write numbers and commas, 1,4,11, or leave --layers out "
+            "for all."
+        )
     numbers = []
-    for part in text.split(",") if text.strip() else []:
+    for part in text.split(",") if text else []:
         if not part.strip().isdecimal():
             raise SettingsError(
                 f"--layers: {part.strip()!r} is not a layer number. Write numbers and commas, "

@@ -21,8 +21,7 @@ from chameleon_ray.compare import Standing
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.files import write_whole
 from chameleon_ray.machine import cpu_brand, usable_cores
-from chameleon_ray.measure import Measurement
-from chameleon_ray.measure.broker import histogram
+from chameleon_ray.measure import Measurement, histogram
 from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Record, read_records
 from chameleon_ray.replay import best_so_far
@@ -96,8 +95,6 @@ def compare_network(
         env=env,
         layers=layers,
         trials=trials,
-        time_budget_seconds=None,
-        address=None,
     )
     wanted = itertools.product(seeds, policies)
     runs = [_run(plan(policy=policy, seed=seed), out) for seed, policy in wanted]
@@ -222,7 +219,8 @@ def _bests(run: _Run) -> dict[SearchKey, _Bests]:
         counted = _counted(run, layer, records)
         timed = (Timed(config=m.config, seconds=m.seconds) if m.ok else None for m in counted)
         held = tuple(itertools.accumulate(timed, _faster))
-        result = history.layer_result(layer, history.of_layer(layer, records))
+        of_layer = history.of_layer(layer, records)
+        result = history.layer_result(layer, of_layer, target=run.plan.target)
         winner = _winner(result, counted)
         found[run.keys[layer.index]] = _Bests(held=held, winner=winner)
     return found

@@ -66,6 +66,7 @@ def examine() -> Iterator[Check]:
         check_memory,
         check_disk,
         check_gpus,
+        check_cuda,
         check_ray,
     )
     for check in checks:
@@ -210,6 +211,21 @@ def check_gpus() -> Check:
 def _broken_gpu(message: str) -> Check:
     remedy = "reload or reinstall the NVIDIA driver; CPU tuning works without"
     return Check(name="gpus", status="warn", found=f"nvidia-smi fails: {message}", remedy=remedy)
+
+
+def check_cuda() -> Check:
+    """Whether kernels for GPUs can be compiled and run; where there is no GPU, nobody asks."""
+    if shutil.which("nvidia-smi") is None:
+        return Check(name="cuda", found="no GPU to ask for; `--env cuda` takes one")
+    remedy = "docs/gpu.md tells what --env cuda needs; CPU tuning works without"
+    try:
+        answer = in_child("try_cuda")
+    except ChildError as error:
+        return Check(name="cuda", status="warn", found=str(error), remedy=remedy)
+    found = "; ".join([answer[x] for x in ("compiler", "gpu") if x in answer] + answer["wrong"])
+    if answer["wrong"]:
+        return Check(name="cuda", status="warn", found=found, remedy=remedy)
+    return Check(name="cuda", found=found)
 
 
 def check_ray() -> Check:

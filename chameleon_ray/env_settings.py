@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import ConfigDict, Field
 
-from chameleon_ray.settings import Count, Positive, Seconds
+from chameleon_ray.settings import Count, Positive, Real, Seconds, Whole
 
 _STRICT = ConfigDict(extra="forbid")
 
@@ -30,7 +30,11 @@ class RepeatSettings:
     least: Count = 3
     most: Count = 10
     interval: Positive = 0.02
-    slower: Annotated[float, Field(gt=1)] = 1.3
+    slower: Annotated[Real, Field(gt=1)] = 1.3
+
+    def __post_init__(self) -> None:
+        if self.least > self.most:
+            raise ValueError(f"least ({self.least}) is above most ({self.most})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,13 +46,17 @@ class Env:
             `recorded` answers from a file, in a replay;
             `package.module:function` names another backend (`measure.backend.Backend`).
         sleep: A recorded measurement takes as long as the kernel took.
-        target: `llvm` is the CPU.
-        model: LLVM's name of the CPU, or `native`.
-        cores: Cores that a kernel may use; 0 stands for all.
-        runners: Processes that build and run; 0 stands for one per core.
+        devices: How many simulated devices there are.
+        measurement_seconds: How long a measurement on a simulated device takes.
+        target: `llvm` is the CPU, `cuda` an NVIDIA GPU.
+        model: LLVM's name of the CPU, the GPU's architecture (`sm_90`), or `native`.
+        cores: Cores that a kernel may use; 0 stands for all. Of no meaning for GPUs.
+        runners: Processes that build; 0 stands for one per core, divided among GPUs.
         layers_at_once: Layers under way at the same time; 0 lets the machine's size decide.
         tolerance: Largest max|a-b| / max|b| against torch that counts as right.
         memory_bytes: Data memory of a candidate's process; more ends the candidate.
+        keep_variables: What of the environment a candidate's process has besides that which
+            compilers and devices read (`measure.limits`).
         finalists: Best configs timed again at the end, interleaved with default and torch.
         final_repeats: Rounds of that interleaving.
     """
@@ -57,16 +65,44 @@ class Env:
     description: str = ""
     measurer: Annotated[str, Field(pattern=r"^(tvm|simulated|recorded|[\w.]+:\w+)$")] = "tvm"
     sleep: bool = False
-    target: Literal["llvm"] = "llvm"
+    devices: Annotated[Whole, Field(ge=1, le=4096)] = 1
+    measurement_seconds: Annotated[Real, Field(ge=0, le=3600)] = 0.0
+    target: Literal["llvm", "cuda"] = "llvm"
     model: str = "native"
-    cores: Annotated[int, Field(ge=0)] = 0
-    runners: Annotated[int, Field(ge=0)] = 0
-    layers_at_once: Annotated[int, Field(ge=0)] = 0
+    cores: Annotated[Whole, Field(ge=0)] = 0
+    runners: Annotated[Whole, Field(ge=0)] = 0
+    layers_at_once: Annotated[Whole, Field(ge=0)] = 0
     repeats: RepeatSettings = field(default_factory=RepeatSettings)
     build_timeout_seconds: Seconds = 10.0
     run_timeout_seconds: Seconds = 5.0
     start_timeout_seconds: Seconds = 120.0
-    memory_bytes: Annotated[int, Field(ge=2**28)] = 4 * 2**30
+    memory_bytes: Annotated[Whole, Field(ge=2**28)] = 4 * 2**30
+    keep_variables: tuple[str, ...] = ()
     tolerance: Positive = 1e-4
     finalists: Count = 10
     final_repeats: Count = 10
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the device is a formula: it cannot crash, and nothing disturbs its times."""
+        return self.measurer == "simulated"
+
+    def __post_init__(self) -> None:
+        if self.simulated and self.target == "cuda":
+            raise ValueError("a simulated device is a CPU: measurer simulated takes target llvm")
+
+    @property
+    def on_gpus(self) -> bool:
+        """Whether kernels are timed on GPUs."""
+        return self.target == "cuda"
+
+    @property
+    def on_cores(self) -> bool:
+        """Whether kernels are timed on the cores that everything else computes on."""
+        return not self.on_gpus and not self.simulated
+
+    @property
+    def most_seconds(self) -> float:
+        """Wall time of the longest command that a candidate's process gets."""
+        comparing = self.run_timeout_seconds * (self.finalists + 2) * self.final_repeats
+        return max(self.build_timeout_seconds, comparing)

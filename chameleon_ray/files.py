@@ -10,8 +10,8 @@ from pathlib import Path
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file beside its place and rename it; when this returns it is on disk.
 
-    What a killed writer leaves begins with a dot, so that readers of a folder pass it over, and is
-    removed by the next `clear_leftovers`.
+    What a killed writer leaves begins with a dot and ends in `.tmp`: readers of a folder pass it
+    over, and the next writer of a journal removes it.
 
     Raises:
         OSError: It could not be written; what stood there still stands.
@@ -28,12 +28,6 @@ def write_whole(path: Path, data: bytes) -> None:
             aside.unlink(missing_ok=True)
         raise
     _sync(path.parent)
-
-
-def clear_leftovers(folder: Path, pattern: str) -> None:
-    """Remove what killed writers left of the files `pattern` of a folder that nobody writes to."""
-    for leftover in folder.glob(f".{pattern}.*.tmp"):
-        leftover.unlink(missing_ok=True)
 
 
 def _sync(folder: Path) -> None:

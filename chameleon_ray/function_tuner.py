@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from importlib import metadata
-from pathlib import Path
 
 import numpy as np
 
@@ -17,15 +16,15 @@ from chameleon_ray.errors import NothingValidError
 from chameleon_ray.function_plan import FunctionPlan, Measure, make_function_plan
 from chameleon_ray.function_result import Attempt, FunctionResult
 from chameleon_ray.machine import cpu_brand
-from chameleon_ray.measure import Measurement
-from chameleon_ray.measure.broker import histogram
+from chameleon_ray.measure import Measurement, histogram
 from chameleon_ray.measure.function import FunctionMeasurer
 from chameleon_ray.phases import Phases
-from chameleon_ray.records import Journal, Provenance
+from chameleon_ray.records import Journal, Provenance, Record
 from chameleon_ray.restrictions import Restriction
 from chameleon_ray.rounds import Round, RoundJournal
 from chameleon_ray.run_folder import RunFolder
-from chameleon_ray.task_tuner import Budget
+from chameleon_ray.storage import Place
+from chameleon_ray.store import shown
 from chameleon_ray.tasks import NamedTask
 from chameleon_ray.tunables import Plain
 
@@ -39,7 +38,7 @@ def tune_function(
     trials: int | None = None,
     seed: int = 0,
     default: Mapping[str, Plain] | None = None,
-    run: Path | str | None = None,
+    run: Place | None = None,
     on_measurement: Callable[[Attempt], None] | None = None,
 ) -> FunctionResult:
     """Find the knob values with which a function takes the least time.
@@ -57,8 +56,8 @@ def tune_function(
         trials: Most measurements, failed ones included; the policy's if absent.
         seed: Of every random choice.
         default: A config that is measured first, for comparison.
-        run: Folder of a journal. The same call with the same folder goes on where it ended, and
-            measures nothing twice. Nothing is written if absent.
+        run: Folder of a journal, or its URL. The same call with the same folder goes on where it
+            ended, and measures nothing twice. Nothing is written if absent.
         on_measurement: Called after each measurement, those that the journal answers included.
 
     Raises:
@@ -81,28 +80,40 @@ def tune_function(
     )
     with ExitStack() as stack:
         folder = _folder(plan, run, stack) if run is not None else None
-        journal = Journal(folder, _provenance(plan)) if folder else None
+        journal = Journal(folder.address, _provenance(plan)) if folder else None
         measurer = FunctionMeasurer(
             measure,
             plan.tunables,
             plan.space,
             task=plan.name,
             known=[record.measurement for record in journal.records()] if journal else (),
-            record=journal.append if journal else None,
+            record=_recorder(folder, journal) if folder and journal else None,
             observe=_observer(plan, on_measurement),
         )
         stack.enter_context(_ray_as_found())
-        _search(plan, measurer, RoundJournal(folder) if folder else None)
+        _search(plan, measurer, RoundJournal(folder.address) if folder else None)
         damaged = journal.damaged if journal else ()
-    return _result(plan, measurer.measured, run="" if run is None else str(run), damaged=damaged)
+    return _result(plan, measurer.measured, run="" if run is None else shown(run), damaged=damaged)
 
 
-def _folder(plan: FunctionPlan, run: Path | str, stack: ExitStack) -> Path:
+def _folder(plan: FunctionPlan, run: Place, stack: ExitStack) -> RunFolder:
     """A run's folder, which is ours until the stack unwinds."""
-    folder = RunFolder(Path(run), option="run=")
+    folder = RunFolder(run, option="run=")
     stack.callback(folder.close)
     folder.begin(plan)
-    return folder.path
+    return folder
+
+
+def _recorder(
+    folder: RunFolder, journal: Journal
+) -> Callable[[Sequence[Measurement]], list[Record]]:
+    """Keeps measurements as long as the folder is ours."""
+
+    def record(measurements: Sequence[Measurement]) -> list[Record]:
+        folder.check()
+        return journal.append(measurements)
+
+    return record
 
 
 def _provenance(plan: FunctionPlan) -> Provenance:
@@ -142,7 +153,7 @@ def _search(plan: FunctionPlan, measurer: FunctionMeasurer, journal: RoundJourna
         plan.space,
         replace(plan.policy, default="first"),  # who names a default asks for its time
         measurer=measurer,
-        budget=Budget(measurements=plan.trials),
+        budget=plan.trials,
         seed=plan.seed,
         rng=np.random.default_rng(plan.seed),
         phases=phases,

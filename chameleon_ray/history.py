@@ -7,7 +7,6 @@ import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -16,12 +15,15 @@ from chameleon_ray import report
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.machine import cpu
 from chameleon_ray.measure import Measurement, Purpose
+from chameleon_ray.measure.backend import target_of
 from chameleon_ray.networks import choose_layers, network
-from chameleon_ray.records import Record, read_records
+from chameleon_ray.records import Record, drifts, read_records
 from chameleon_ray.results import LayerResult, NetworkResult
 from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Layer, Target
+from chameleon_ray.storage import Folder, Place, open_folder, reason
+from chameleon_ray.store import shown
+from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space
 
 _MANIFEST_REMEDY = (
@@ -45,7 +47,7 @@ class State:
     damaged: tuple[str, ...]
 
 
-def load(run: Path) -> State:
+def load(run: Place) -> State:
     """Read a run folder; changes nothing, and may be called while the run is going on.
 
     Raises:
@@ -55,11 +57,14 @@ def load(run: Path) -> State:
     manifest = read_manifest(run)
     if manifest.get("kind") == "function":
         raise RunFolderError(
-            f"{run}: a run of tune_function; `chameleon-ray report {run}` shows it."
+            f"{shown(run)}: a run of tune_function; `chameleon-ray report {shown(run)}` shows it."
         )
     layers = choose_layers(network(manifest["network"]), manifest.get("layers") or ())
     records, damaged = read_records(run)
-    results = tuple(layer_result(layer, of_layer(layer, records)) for layer in layers)
+    target = target_of(str(manifest.get("machine", ""))) or Target(lanes=cpu().lanes)
+    results = tuple(
+        layer_result(layer, of_layer(layer, records), target=target) for layer in layers
+    )
     ended = tuple(layer.index for layer in layers if _ended(of_layer(layer, records)))
     return State(
         result=NetworkResult(
@@ -76,8 +81,9 @@ def load(run: Path) -> State:
             },
             layers=results,
             finished=len(ended) == len(layers),
-            run=str(run),
+            run=shown(run),
             versions=records[-1].provenance.versions if records else {},
+            drifts=tuple(drifts(records)),
         ),
         ended=ended,
         damaged=tuple(damaged),
@@ -105,35 +111,42 @@ def print_report(state: State, console: Console) -> None:
             f"goes on with --run {state.result.run}"
         )
     lines += [f"{name} is damaged: its measurements are lost." for name in state.damaged]
+    lines += state.result.drifts
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
 
 
-def read_manifest(run: Path) -> dict[str, Any]:
+def read_manifest(run: Place) -> dict[str, Any]:
     """What a run is: of a network, or of a function (`kind` is then `function`).
 
     Raises:
         RunFolderError: It is not a run folder, or cannot be read.
     """
-    path = run / MANIFEST
+    folder = open_folder(run)
+    path = f"{folder.name}/{MANIFEST}"
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = json.loads(folder.read(MANIFEST))
         function = set(manifest) >= {"kind"} and manifest["kind"] == "function"
         needed = {"measure", "knobs"} if function else {"network", "env"}
         missing = (needed | {"policy", "seed"}) - set(manifest)
     except (FileNotFoundError, NotADirectoryError):
-        missing_file = f"it has no {MANIFEST}" if run.is_dir() else "it is a file"
-        what = missing_file if run.exists() else "there is no such folder"
-        raise RunFolderError(
-            f"{run}: not a run folder: {what}. Give the folder that `chameleon-ray tune` "
-            "named at its end, such as runs/resnet18-..."
-        ) from None
-    except (OSError, ValueError, TypeError) as error:
+        raise RunFolderError(_not_a_run(folder)) from None
+    except OSError as error:
+        raise RunFolderError(f"{path}: cannot be read: {reason(error)}. {folder.remedy}.") from None
+    except (ValueError, TypeError) as error:
         raise RunFolderError(f"{path}: cannot be read: {error}. {_MANIFEST_REMEDY}") from None
     if missing:
         lacking = ", ".join(sorted(missing))
         raise RunFolderError(f"{path}: not the manifest of a run: no {lacking}. {_MANIFEST_REMEDY}")
     return dict(manifest)
+
+
+def _not_a_run(folder: Folder) -> str:
+    what = {"folder": f"it has no {MANIFEST}", "file": "it is a file"}
+    return (
+        f"{folder.name}: not a run folder: {what.get(folder.kind(), 'there is no such folder')}. "
+        "Give the folder that `chameleon-ray tune` named at its end, such as runs/resnet18-..."
+    )
 
 
 def _device(manifest: dict[str, Any], records: Sequence[Record]) -> str:
@@ -158,7 +171,9 @@ def _finalists(measurements: Sequence[Measurement]) -> list[Measurement]:
     return [m for m in measurements[last + 1 :] if m.purpose is Purpose.FINALIST]
 
 
-def layer_result(layer: Layer, measurements: Sequence[Measurement]) -> LayerResult:
+def layer_result(
+    layer: Layer, measurements: Sequence[Measurement], *, target: Target
+) -> LayerResult:
     """The state of a layer; finalists' times count for more than those of the search."""
     counted = [m for m in measurements if m.purpose.counted]
     finalists = [m for m in _finalists(measurements) if m.ok]
@@ -169,7 +184,7 @@ def layer_result(layer: Layer, measurements: Sequence[Measurement]) -> LayerResu
     default = next((m.config for m in measurements if m.purpose in of_default), None)
     return LayerResult(
         layer=layer,
-        space_size=_space_size(layer.task),
+        space_size=design_space(layer.task, target).size,
         measurements=len(counted),
         outcomes=dict(Counter(m.outcome.value for m in counted)),
         default_seconds=_seconds_of(default, timed),
@@ -178,11 +193,6 @@ def layer_result(layer: Layer, measurements: Sequence[Measurement]) -> LayerResu
         default_won=best is not None and best.config == default,
         best_config=best.config if best else {},
     )
-
-
-def _space_size(task: Conv2d) -> int:
-    """As on the CPU that this process runs on."""
-    return design_space(task, Target(lanes=cpu().lanes)).size
 
 
 def _seconds_of(config: KnobValues | None, timed: Sequence[Measurement]) -> float | None:

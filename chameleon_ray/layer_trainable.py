@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,18 +13,18 @@ import ray
 from ray import tune
 from ray.exceptions import RayTaskError
 
-from chameleon_ray.assembly import search
-from chameleon_ray.coordinator import PoolMeasurer
+from chameleon_ray.assembly import preload, search
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, NothingValidError
-from chameleon_ray.measure import Measurement, Purpose
-from chameleon_ray.measure.broker import histogram
+from chameleon_ray.measure import Measurement, Purpose, histogram
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.phases import Phases
+from chameleon_ray.pool_measurer import PoolMeasurer
 from chameleon_ray.results import LayerProgress, LayerResult
 from chameleon_ray.rounds import Round
 from chameleon_ray.settings import Policy
-from chameleon_ray.task_tuner import Budget, History, TaskTuner
+from chameleon_ray.sharing import Others, Share, share_of_time
+from chameleon_ray.task_tuner import History, TaskTuner
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
 
@@ -36,8 +37,9 @@ class TrialContext:
         coordinator: Handle of the coordinator.
         target: Resolved.
         has_torch: Whether torch is timed beside the finalists.
-        trials: Cap of measurements per layer.
-        deadline: End of the time budget, in seconds of `time.time()`; None without one.
+        trials: Measurements per layer, on the mean.
+        most: Cap of one layer; as many as `trials`, unless the layers share.
+        ends_at: End of the time budget, in seconds of `time.time()`; None without one.
         at_once: Layers under way at the same time.
     """
 
@@ -49,7 +51,8 @@ class TrialContext:
     has_torch: bool
     seed: int
     trials: int
-    deadline: float | None
+    most: int
+    ends_at: float | None
     at_once: int
 
 
@@ -60,6 +63,9 @@ _DOING = {
     "sample": "sampling",
     "measure": "measuring",
 }
+_PASSING = ("fitting", "sampling", "measuring")  # what lasts so short that it need not be told
+_NOTE_SECONDS = 0.2
+_NOTHING_LEFT = "as many measurements again would not be felt in the network's time"
 
 
 class LayerTrainable(tune.Trainable):
@@ -71,8 +77,10 @@ class LayerTrainable(tune.Trainable):
 
         torch.set_num_threads(1)
         self._context = context
-        self._rounds: TaskTuner | None = None
+        self._tuner: TaskTuner | None = None
         self._begin(config["layer"])
+        with suppress(Exception):  # the first step meets it again, and tells
+            preload(context.policy)
         context.coordinator.check_in.remote()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
@@ -86,79 +94,137 @@ class LayerTrainable(tune.Trainable):
         self._space = design_space(self._layer.task, c.target)
         self._default = default_config(self._layer.task, c.target)
         self._measurer = PoolMeasurer(c.coordinator, self._layer.task, self._space)
-        self._history: History | None = None
-        lease = CoreLease() if c.env.measurer != "simulated" else None
+        lease = CoreLease() if c.env.on_cores else None
         self._phases = Phases(lease, observe=lambda phase: self._note(_DOING[phase]))
         self._round_seconds: Counter[str] = Counter()
-        with self._phases.phase("other"):  # it imports and builds for seconds
-            self._close()
-            self._rounds = self._tuning()
+        self._untold: Counter[str] = Counter()
+        self._noted = -_NOTE_SECONDS
+        self._batch_seconds = 0.0
+        self._ended_by = ""
+        self._share = self._share_of(index)
+        self.cleanup()
 
-    def _tuning(self) -> TaskTuner:
-        c, task = self._context, self._layer.task
-        return search(
-            task,
-            self._space,
-            c.policy,
-            measurer=self._measurer,
-            budget=Budget(measurements=c.trials, deadline=self._deadline()),
-            seed=c.seed,
-            rng=np.random.default_rng([c.seed, self._layer.index]),
-            phases=self._phases,
-            default=self._default,
-            observe=self._round_ended,
+    def _share_of(self, index: int) -> Share:
+        c = self._context
+        numbers = [layer.index for layer in c.layers]
+        return Share(
+            layer=index,
+            layers=numbers,
+            schedule=c.policy.schedule,
+            trials=c.trials,
+            most=c.most,
+            kernels=c.env.finalists + 2,
+            at_once=c.at_once,
+            ends_at=share_of_time(
+                c.ends_at,
+                position=numbers.index(index),
+                layers=len(numbers),
+                at_once=c.at_once,
+                schedule=c.policy.schedule,
+            ),
         )
 
-    def _deadline(self) -> float | None:
-        """This layer's share of the time that is left: layers that come later get theirs."""
+    def save_checkpoint(self, checkpoint_dir: str) -> dict[str, Any]:
+        """The search as it stands; Ray calls this when the layer is paused."""
+        del checkpoint_dir
+        self._note("waiting")
+        return {"tuner": self._tuner, "batch_seconds": self._batch_seconds}
+
+    def load_checkpoint(self, checkpoint: dict[str, Any] | None) -> None:
+        """Ray calls this to go on with a layer that was paused."""
+        self._tuner = checkpoint["tuner"] if checkpoint else None
+        self._batch_seconds = checkpoint["batch_seconds"] if checkpoint else 0.0
+        if self._tuner is not None:
+            self._tuner.attach(self._measurer, self._phases, self._round_ended)
+
+    @property
+    def _history(self) -> History | None:
+        return self._tuner.history if self._tuner else None
+
+    @property
+    def _measured(self) -> list[Measurement]:
+        return self._history.measurements if self._history else []
+
+    def _start(self) -> TaskTuner:
+        """The search, from its beginning."""
         c = self._context
-        if c.deadline is None:
-            return None
-        position = [layer.index for layer in c.layers].index(self._layer.index)
-        rounds_left = -(-(len(c.layers) - position) // c.at_once)
-        return time.time() + (c.deadline - time.time()) / rounds_left
+        with self._phases.phase("other"):
+            self._tuner = search(
+                self._layer.task,
+                self._space,
+                c.policy,
+                measurer=self._measurer,
+                budget=c.most,
+                seed=c.seed,
+                rng=np.random.default_rng([c.seed, self._layer.index]),
+                phases=self._phases,
+                default=self._default,
+                observe=self._round_ended,
+            )
+        return self._tuner
 
     def step(self) -> dict[str, Any]:
         """One batch; after the last, the finalists."""
+        result: LayerResult | None = None
         try:
-            return {"done": self._advance()}
+            result = self._advance()
         except ChameleonError as error:
             cause = error.cause if isinstance(error, RayTaskError) else error
             ray.get(self._context.coordinator.fail.remote(cause))
-            return {"done": True}
-
-    def _advance(self) -> bool:
-        """Measure a batch, or the finalists if there is none; whether the layer is done."""
-        assert self._rounds is not None  # noqa: S101 - `setup` has begun a layer
-        try:
-            self._history = next(self._rounds)
-        except StopIteration:
-            self._finish(self._finalists())
-        except NothingValidError as error:
-            self._finish(self._finalists(str(error)))
+            failed = True
         else:
+            failed = False
+        history = self._history
+        best = history.best_seconds if history else None
+        return {
+            "done": failed or result is not None,
+            "result": result,
+            "measurements": len(history.measurements) if history else 0,
+            "best_seconds": best,
+            "gflops": self._layer.task.flop / best / 1e9 if best else None,
+            "failures": int(history.failed.sum()) if history else 0,
+        }
+
+    def _advance(self) -> LayerResult | None:
+        """Measure a batch, or the finalists if there is none, which is the result."""
+        tuner = self._tuner or self._start()
+        tuner.allow(self._allowed())
+        began = time.time()
+        try:
+            next(tuner)
+        except StopIteration:
+            result = self._finalists(self._ended_by)
+        except NothingValidError as error:
+            result = self._finalists(str(error))
+        else:
+            self._batch_seconds = time.time() - began
             self._note("measuring")
-            return False
-        return True
+            return None
+        self._note("stopped" if result.message else "done", result)
+        return result
+
+    def _allowed(self) -> int:
+        """How many measurements this layer may have."""
+        if not self._share.bounded:
+            return self._share.most
+        others: Others = ray.get(self._context.coordinator.others.remote())
+        if self._layer.index in others.exhausted:
+            self._ended_by = _NOTHING_LEFT
+        seconds = self._batch_seconds
+        return self._share.measurements(others, self._measured, batch_seconds=seconds)
 
     def cleanup(self) -> None:
-        """Ray calls this when the process is no longer needed."""
-        self._close()
-
-    def _close(self) -> None:
-        if self._rounds is not None:
-            self._rounds.close()
-
-    def _finish(self, result: LayerResult) -> None:
-        self._note("stopped" if result.message else "done", result)
-        ray.get(self._context.coordinator.finish.remote(result))
+        """End the search; Ray calls this when the process is no longer needed."""
+        if self._tuner is not None:
+            self._tuner.close()
+            self._tuner = None
 
     def _finalists(self, message: str = "") -> LayerResult:
         """The best configs and the default, timed in turns: the fastest is the result."""
         if self._history is None or not self._history.measurements:
-            return self._result([], message="the time budget ended before anything was measured")
+            return self._result([], message="it ended before anything was measured")
         self._note("finalists")
-        best = self._history.best(self._context.env.finalists)
+        best = self._history.best(self._kernels() - 2)
         default = self._default[None, :]
         if self._default_works() and not self._space.contains(best, default)[0]:
             best = np.concatenate([default, best])
@@ -173,6 +239,13 @@ class LayerTrainable(tune.Trainable):
             [replace(m, purpose=Purpose.FINALIST) for m in searched],
             message=f"the finalists could not be timed in turns ({why}); the search's times stand",
         )
+
+    def _kernels(self) -> int:
+        """How many are timed in turns, the default and torch among them: fewer if time is short."""
+        if not self._share.bounded:
+            return self._share.kernels
+        others: Others = ray.get(self._context.coordinator.others.remote())
+        return self._share.finalists(others, self._measured)
 
     def _default_works(self) -> bool:
         """Whether the default is valid: as the search found it, or by a measurement of its own."""
@@ -204,10 +277,16 @@ class LayerTrainable(tune.Trainable):
         )
 
     def _round_ended(self, round_: Round) -> None:
+        self._take_seconds()
         seconds, self._round_seconds = dict(self._round_seconds), Counter()
         self._context.coordinator.note_round.remote(replace(round_, phase_seconds=seconds))
 
     def _note(self, doing: str, result: LayerResult | None = None) -> None:
+        """Tell the coordinator how the layer stands, at most a few times a second."""
+        now = time.monotonic()
+        if doing in _PASSING and now < self._noted + _NOTE_SECONDS:
+            return
+        self._noted = now
         history = self._history
         measured = history.measurements[:1] if history else []
         default = next((m for m in measured if m.purpose is Purpose.DEFAULT), None)
@@ -226,6 +305,12 @@ class LayerTrainable(tune.Trainable):
                 default_seconds=result.default_seconds,
                 best_seconds=result.best_seconds,
             )
+        self._take_seconds()
+        seconds, self._untold = dict(self._untold), Counter()
+        self._context.coordinator.note.remote(progress, seconds)
+
+    def _take_seconds(self) -> None:
+        """What was computed since the last time, on the account of the round and of the run."""
         seconds = self._phases.taken()
         self._round_seconds.update(seconds)
-        self._context.coordinator.note.remote(progress, seconds)
+        self._untold.update(seconds)

@@ -8,16 +8,25 @@ from rich.table import Table
 
 from chameleon_ray.machine import cpu, usable_cores
 from chameleon_ray.networks import network
+from chameleon_ray.space import DesignSpace
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One layer, and how many configs its design space has on this machine's CPU."""
+    """One layer, and its design space on this machine's CPU.
+
+    Attributes:
+        space_size: Configs, valid or not.
+        valid: Those that the static constraints allow: what there is to measure.
+        counted: Whether that is exact; spaces of more than a million are estimated.
+    """
 
     layer: Layer
     space_size: int
+    valid: int
+    counted: bool
 
     def to_json(self) -> dict[str, object]:
         """The row as plain values."""
@@ -27,6 +36,8 @@ class Row:
             "uses": self.layer.uses,
             "gflop": self.layer.task.flop / 1e9,
             "space_size": self.space_size,
+            "valid": self.valid,
+            "valid_is_exact": self.counted,
             "name": self.layer.name,
         }
 
@@ -39,7 +50,17 @@ def rows(name: str) -> list[Row]:
     """
     layers = network(name)
     target = Target(lanes=cpu().lanes, cores=usable_cores())
-    return [Row(layer=x, space_size=design_space(x.task, target).size) for x in layers]
+    return [_row(layer, design_space(layer.task, target)) for layer in layers]
+
+
+def _row(layer: Layer, space: DesignSpace) -> Row:
+    counted = space.count_valid()
+    return Row(
+        layer=layer,
+        space_size=space.size,
+        valid=space.estimate_valid() if counted is None else counted,
+        counted=counted is not None,
+    )
 
 
 def table(name: str, listed: list[Row]) -> Table:
@@ -48,7 +69,7 @@ def table(name: str, listed: list[Row]) -> Table:
     result = Table(
         title=f"{name}; spaces for this CPU ({lanes} lanes)", title_justify="left", box=None
     )
-    for head in ("#", "layer", "uses", "output", "GFLOP", "configs"):
+    for head in ("#", "layer", "uses", "output", "GFLOP", "valid configs", "of"):
         result.add_column(head, justify="left" if head == "layer" else "right", no_wrap=True)
     for row in listed:
         task = row.layer.task
@@ -58,6 +79,7 @@ def table(name: str, listed: list[Row]) -> Table:
             str(row.layer.uses),
             f"{task.out_channels}x{task.out_height}x{task.out_width}",
             f"{task.flop / 1e9:.4f}",
+            f"{'' if row.counted else '~'}{row.valid:,}",
             f"{row.space_size:,}",
         )
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console, Group, RenderableType
@@ -16,7 +16,6 @@ from chameleon_ray.results import LayerProgress, Progress
 from chameleon_ray.text import duration, ratio, speed
 
 _LEAST_SECONDS = 5.0  # between two plain lines
-_ENDED = ("done", "stopped")
 _LATER = 0.05  # and at least this share of what has passed: a day's log stays short
 
 
@@ -72,6 +71,11 @@ class _Screen:
 def table(progress: Progress) -> RenderableType:
     """The live table: a row per layer, then a bar with the time left."""
     title = f"on {progress.device}" if progress.device else None
+    return Group(layers_table(progress.layers, title=title), _bar(progress))
+
+
+def layers_table(layers: Sequence[LayerProgress], *, title: str | None = None) -> Table:
+    """A row per layer: how far it is, and what it is doing."""
     rows = Table(title=title, title_justify="left", box=None, padding=(0, 1), expand=False)
     rows.add_column("#", justify="right", style="dim")
     rows.add_column("layer", no_wrap=True)
@@ -79,16 +83,16 @@ def table(progress: Progress) -> RenderableType:
     rows.add_column("GFLOP/s", justify="right", style="bold")
     rows.add_column("gain", justify="right", style="green")
     rows.add_column("now", no_wrap=True)
-    for row in progress.layers:
+    for row in layers:
         rows.add_row(
             str(row.layer.index),
             row.layer.name,
             f"{row.measurements}/{row.trials}",
             speed(row.layer.task.flop, row.best_seconds),
             ratio(row.default_seconds, row.best_seconds),
-            Text(row.doing, style="dim" if row.doing in {"waiting", *_ENDED} else "cyan"),
+            Text(row.doing, style="dim" if row.ended or row.doing == "waiting" else "cyan"),
         )
-    return Group(rows, _bar(progress))
+    return rows
 
 
 def _bar(progress: Progress) -> RenderableType:
@@ -137,7 +141,7 @@ class PlainLines:
                 self._device = progress.device
                 self._write(f"on {progress.device}")
             for row in progress.layers:
-                if row.doing in _ENDED and row.layer.index not in self._ended:
+                if row.ended and row.layer.index not in self._ended:
                     self._ended.add(row.layer.index)
                     self._best[row.layer.index] = row.best_seconds or 0.0
                     self._write(f"{_clock(progress)}: layer {_describe(row)}, {row.doing}")

@@ -64,3 +64,10 @@ def core_quota() -> float:
         except OSError:
             return math.inf
     return math.inf if quota in {"max", "-1"} else float(quota) / float(period)
+
+
+def free_memory() -> int:
+    """Bytes that new processes can have without swapping."""
+    import psutil
+
+    return int(psutil.virtual_memory().available)

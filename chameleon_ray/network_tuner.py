@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import platform
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from chameleon_ray.errors import ChameleonError, MachineError
-from chameleon_ray.machine import cpu_brand
+from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.plan import Plan, make_plan
-from chameleon_ray.records import Provenance
-from chameleon_ray.results import PHASES, LayerProgress, NetworkResult, Progress
+from chameleon_ray.records import Provenance, drifts, read_records
+from chameleon_ray.results import PHASES, LayerProgress, LayerResult, NetworkResult, Progress
 from chameleon_ray.run_folder import Manifest, RunFolder
-from chameleon_ray.session import answer, last_line, ray_session, terminating_as_interrupt
+from chameleon_ray.session import answer, ray_session, terminating_as_interrupt
+from chameleon_ray.storage import Place
 from chameleon_ray.templates import template_version
+
+if TYPE_CHECKING:
+    from chameleon_ray.coordinator import Report
 
 _PACKAGES = ("ray", "apache-tvm", "torch", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
 _POLL_SECONDS = 0.25
@@ -35,9 +38,10 @@ def tune(
     layers: Sequence[int] = (),
     trials: int | None = None,
     time_budget_seconds: float | None = None,
-    run: Path | str | None = None,
+    run: Place | None = None,
     seed: int = 0,
     address: str | None = None,
+    device: str = "",
     on_progress: Callable[[Progress], None] | None = None,
 ) -> NetworkResult:
     """Tune the distinct convolutions of a network.
@@ -48,10 +52,13 @@ def tune(
         policy: Name or path of a policy preset.
         layers: Numbers of the layers, from 1; all if empty.
         trials: Cap of measurements per layer; the policy's if absent.
-        time_budget_seconds: Start no new batch after this long.
-        run: Run folder; what is in it is gone on with. A new one under `runs/` if absent.
+        time_budget_seconds: Have the result after about this long, from the call on.
+        run: Run folder, or its URL; what is in it is gone on with. A new one under `runs/` if
+            absent.
         seed: Of every random choice.
         address: Of a Ray cluster; a Ray of this process alone if absent.
+        device: Part of the name of the machines to measure on, where a cluster has several kinds;
+            by default, those that are as this one.
         on_progress: Called a few times a second, from a thread.
 
     Raises:
@@ -70,11 +77,13 @@ def tune(
         time_budget_seconds=time_budget_seconds,
         seed=seed,
         address=address,
+        device=device,
     )
-    folder = RunFolder(Path(run) if run else _new_folder(network))
+    folder = RunFolder(run or _new_folder(network))
     with ExitStack() as stack:
         stack.callback(folder.close)
-        stack.enter_context(ray_session(address=plan.address, cpus=plan.cpus))
+        gpus = plan.env.on_gpus
+        stack.enter_context(ray_session(address=plan.address, cpus=plan.cpus, gpus=gpus))
         stack.enter_context(terminating_as_interrupt())  # after Ray, which has its own way
         return _Run(plan, folder, on_progress).result()
 
@@ -90,28 +99,45 @@ class _Run:
         self, plan: Plan, folder: RunFolder, on_progress: Callable[[Progress], None] | None
     ) -> None:
         self._plan, self._folder, self._on_progress = plan, folder, on_progress
+        self._before: Report | None = None
 
     def result(self) -> NetworkResult:
         """Tune all layers."""
+        import ray
+
         from chameleon_ray.coordinator import start_coordinator
-        from chameleon_ray.measure.pool import BenchSpec
+        from chameleon_ray.measure.pool import HostsWanted
 
         plan = self._plan
-        spec = BenchSpec(env=plan.env, target=plan.target, seed=plan.seed)
-        self._coordinator = start_coordinator(spec, plan.env.runners or plan.target.cores)
+        wanted = HostsWanted(env=plan.env, seed=plan.seed, device=plan.device)
+        self._coordinator = start_coordinator(wanted)
+        try:
+            return self._tuned()
+        finally:
+            with suppress(Exception):  # it may be gone, and the cluster with it
+                ray.kill(self._coordinator)
+
+    def _tuned(self) -> NetworkResult:
+        plan = self._plan
         self._at_once = _fitting(plan)
+        device = self._start()
+        self._device = device
+        self._begin(device)
+        importing = self._at_once if plan.env.on_cores else 0
+        self._damaged = self._open(device, importing=importing)
+        with self._watching():
+            layers = self._tune(device)
+        return self._collect(layers)
+
+    def _start(self) -> Device:
         device = answer(self._coordinator.start.remote(), then=_SAFE)
         if isinstance(device, ChameleonError):
             raise device
-        self._device = f"{_machine(device)}, {device.compiler}"
-        self._open(device)
-        with self._watching():
-            self._tune(device)
-        return self._collect()
+        started: Device = device
+        return started
 
-    def _open(self, device: Device) -> None:
-        plan, machine = self._plan, _machine(device)
-        template = template_version(device.target)
+    def _begin(self, device: Device) -> None:
+        plan = self._plan
         manifest = Manifest(
             network=plan.network,
             env=plan.env_name,
@@ -119,85 +145,70 @@ class _Run:
             seed=plan.seed,
             env_settings=plan.env,
             policy_settings=plan.policy,
-            machine=machine,
+            machine=device.machine,
             compiler=device.compiler,
-            template=template,
+            template=template_version(device.target),
         )
         self._folder.begin(manifest, layers=tuple(layer.index for layer in plan.layers))
+
+    def _open(self, device: Device, *, importing: int) -> list[str]:
+        """Let the coordinator measure once so many layers are ready; the names of damaged files."""
+        plan = self._plan
         provenance = Provenance(
-            machine=machine,
+            machine=device.machine,
             compiler=device.compiler,
             versions=_versions(),
-            template=template,
+            template=template_version(device.target),
             env=plan.env_name,
             policy=plan.policy_name,
             seed=plan.seed,
         )
-        path = str(self._folder.path.resolve())
-        self._damaged = answer(
-            self._coordinator.open.remote(path, provenance, self._at_once), then=_SAFE
+        rows = [LayerProgress(layer=layer, trials=plan.trials) for layer in plan.layers]
+        opened = self._coordinator.open.remote(
+            self._folder.address,
+            provenance,
+            importing,
+            rows=rows,
+            most=plan.most_trials,
+            before=self._before,
         )
+        damaged: list[str] = answer(opened, then=_SAFE)
+        return damaged
 
-    def _tune(self, device: Device) -> None:
-        from ray import tune as ray_tune
+    def _tune(self, device: Device) -> list[LayerResult]:
+        from chameleon_ray.layer_trials import tune_layers
 
-        from chameleon_ray.layer_trainable import LayerTrainable, TrialContext
-
-        plan = self._plan
-        budget = plan.time_budget_seconds
-        context = TrialContext(
-            coordinator=self._coordinator,
-            layers=plan.layers,
-            env=plan.env,
-            policy=plan.policy,
-            target=device.target,
-            has_torch=device.has_torch,
-            seed=plan.seed,
-            trials=plan.trials,
-            deadline=time.time() + budget if budget else None,
+        self._devices: int = answer(self._coordinator.devices.remote(), then=_SAFE)
+        layers, died = tune_layers(
+            self._plan,
+            self._coordinator,
+            device,
             at_once=self._at_once,
+            devices=self._devices,
+            folder=self._folder.path,
         )
-        bundles = [{"CPU": 1.0}] * (1 + plan.rollout_workers)
-        trainable = ray_tune.with_resources(
-            ray_tune.with_parameters(LayerTrainable, context=context),
-            ray_tune.PlacementGroupFactory(bundles),
-        )
-        with tempfile.TemporaryDirectory(prefix="chameleon-ray-tune-") as storage:
-            tuner = ray_tune.Tuner(
-                trainable,
-                param_space={"layer": ray_tune.grid_search([x.index for x in plan.layers])},
-                tune_config=ray_tune.TuneConfig(
-                    reuse_actors=True, max_concurrent_trials=self._at_once
-                ),
-                run_config=ray_tune.RunConfig(
-                    storage_path=storage,
-                    verbose=0,
-                    failure_config=ray_tune.FailureConfig(fail_fast=True),
-                    checkpoint_config=ray_tune.CheckpointConfig(checkpoint_at_end=False),
-                ),
-            )
-            results = tuner.fit()
         report = self._report()
         if report.error is not None:
             raise report.error
-        if results.errors:
+        if died:
             raise MachineError(
-                f"a layer's process died: {last_line(results.errors[0])} Everything measured is "
-                f"safe; the same command with --run {self._folder.path} goes on."
+                f"a layer's process died: {died} Everything measured is safe; the same command "
+                f"with --run {self._folder.name} goes on."
             )
+        return layers
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
-        """Report progress from a thread while the body runs."""
+        """Report progress from a thread while the body runs, and open a lost coordinator again."""
         ended = threading.Event()
 
         def watch() -> None:
             while not ended.wait(_POLL_SECONDS):
-                self._tell()
+                try:
+                    self._look()
+                except ChameleonError as error:
+                    self._coordinator.fail.remote(error)
 
-        if self._on_progress is None:
-            yield
-            return
         watcher = threading.Thread(target=watch, daemon=True)
         watcher.start()
         try:
@@ -205,33 +216,68 @@ class _Run:
         finally:
             ended.set()
             watcher.join(2.0)
-        self._tell()
+        self._tell(self._report())
 
-    def _tell(self) -> None:
-        plan, report = self._plan, self._report()
+    def _look(self) -> None:
+        """Once: is the coordinator there, is the folder ours, how far is it."""
+        report = self._report()
+        if not report.opened:
+            self._reopen()
+            return
+        self._before = report
+        self._look_at_folder()
+        try:
+            self._tell(report)
+        except Exception:  # noqa: BLE001 - a user's callback is not to cost the run its watcher
+            self._on_progress = None
+
+    def _reopen(self) -> None:
+        """Let a coordinator that Ray has started again go on, or end the run with what is wrong."""
+        try:
+            self._open(self._start(), importing=0)
+        except ChameleonError as error:
+            answer(self._coordinator.fail.remote(error), then=_SAFE)
+
+    def _look_at_folder(self) -> None:
+        """End the run once its folder belongs to another."""
+        try:
+            self._folder.check()
+        except ChameleonError as error:
+            answer(self._coordinator.fail.remote(error), then=_SAFE)
+
+    def _tell(self, report: Any) -> None:
+        if self._on_progress is None:
+            return
+        plan = self._plan
         known = {progress.layer.index: progress for progress in report.layers}
         rows = tuple(
             known.get(layer.index) or LayerProgress(layer=layer, trials=plan.trials)
             for layer in plan.layers
         )
         elapsed = time.time() - plan.started
-        done = sum(row.trials if row.doing in _ENDED else row.measurements for row in rows)
+        done = sum(row.trials if row.ended else row.measurements for row in rows)
         total = plan.trials * len(rows)
         since = time.time() - (report.first_job_at or time.time())
-        left = since * (total - done) / done if done else None
+        made = done - report.held
+        left = since * max(0, total - done) / made if made > 0 else None
         if plan.time_budget_seconds and left is not None:
-            left = min(left, max(0.0, plan.time_budget_seconds - since))
-        if self._on_progress is not None:
-            self._on_progress(
-                Progress(
-                    layers=rows, elapsed_seconds=elapsed, seconds_left=left, device=self._device
-                )
+            left = min(left, max(0.0, plan.time_budget_seconds - elapsed))
+        self._on_progress(
+            Progress(
+                layers=rows, elapsed_seconds=elapsed, seconds_left=left, device=self._device.words
             )
+        )
+
+    @property
+    def _cores(self) -> int:
+        """What everything but kernels computes on."""
+        target = self._device.target
+        return target.cores if target.kind == "llvm" else usable_cores()
 
     def _report(self) -> Any:
         return answer(self._coordinator.report.remote(), then=_SAFE)
 
-    def _collect(self) -> NetworkResult:
+    def _collect(self, layers: list[LayerResult]) -> NetworkResult:
         plan, report = self._plan, self._report()
         wall = time.time() - plan.started
         started = (report.first_job_at or time.time()) - plan.started
@@ -240,20 +286,21 @@ class _Run:
             env=plan.env_name,
             policy=plan.policy_name,
             seed=plan.seed,
-            device=self._device,
+            device=self._device.words,
             wall_seconds=wall,
             startup_seconds=started,
-            phase_seconds=_shares(report.phase_seconds, wall, plan.target.cores),
-            layers=report.results,
+            phase_seconds=_shares(
+                report.phase_seconds, wall, cores=self._cores, devices=self._devices
+            ),
+            layers=tuple(layers),
             finished=plan.time_budget_seconds is None
-            or all(x.message or x.measurements >= plan.trials for x in report.results),
+            or sum(plan.trials if x.message else x.measurements for x in layers)
+            >= plan.trials * len(layers),
             damaged=tuple(self._damaged),
-            run=str(self._folder.path),
+            drifts=tuple(drifts(read_records(self._folder.address)[0])) if report.drifted else (),
+            run=self._folder.name,
             versions=_versions(),
         )
-
-
-_ENDED = ("done", "stopped")
 
 
 def _fitting(plan: Plan) -> int:
@@ -264,7 +311,11 @@ def _fitting(plan: Plan) -> int:
     """
     import ray
 
-    cpus, needed = int(ray.cluster_resources().get("CPU", 0)), 1 + plan.rollout_workers
+    from chameleon_ray.measure.pool import this_node
+
+    name, needed = this_node(), 1 + plan.rollout_workers
+    here = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = int(sum(resources.get("CPU", 0) for resources in here if name in resources))
     if cpus < needed:
         raise MachineError(
             f"Ray hands out {cpus} CPUs, and a layer with {plan.rollout_workers} rollout workers "
@@ -273,26 +324,19 @@ def _fitting(plan: Plan) -> int:
     return min(plan.at_once, cpus // needed)
 
 
-def _shares(busy_seconds: dict[str, float], wall_seconds: float, cores: int) -> dict[str, float]:
-    """Core-seconds of each phase as wall seconds of the whole machine; they add up to the wall.
+def _shares(
+    busy_seconds: dict[str, float], wall_seconds: float, *, cores: int, devices: int = 1
+) -> dict[str, float]:
+    """Busy seconds of each phase as wall seconds of the whole machine; they add up to the wall.
 
-    A kernel that runs has all cores to itself; every other phase computes on one core.
+    A kernel that runs has a device to itself; every other phase computes on one core.
     """
     shares = {
-        phase: busy_seconds.get(phase, 0.0) / (1 if phase == "run" else cores)
+        phase: busy_seconds.get(phase, 0.0) / (devices if phase == "run" else cores)
         for phase in PHASES
         if phase != "other"
     }
     return {**shares, "other": max(0.0, wall_seconds - sum(shares.values()))}
-
-
-def _machine(device: Device) -> str:
-    """What times depend on, in words. Two machines with equal words are taken for one."""
-    target = device.target
-    if target.model == "simulated":
-        return f"simulated device, {target.cores} cores, {target.lanes} lanes"
-    brand = f"{cpu_brand()} " if cpu_brand() else ""
-    return f"{brand}{target.model}, {target.cores} cores, {target.lanes} lanes"
 
 
 def _versions() -> dict[str, str]:

@@ -1,25 +1,28 @@
 """Append-only Parquet: what the journals of a run folder have in common.
 
-Each append is one small file, written aside, synced and renamed, so that what was appended
-survives a kill at any moment. Small files are merged now and then; a crash between the merge and
-the removal of what it replaces leaves items twice on disk, and reading keeps one by number.
+Each append is one small file that is there whole or not at all, so that what was appended survives
+a kill at any moment. Small files are merged now and then; a crash between the merge and the removal
+of what it replaces leaves items twice, and reading keeps one by number.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
+
 from chameleon_ray.errors import RunFolderError
-from chameleon_ray.files import clear_leftovers, write_whole
+from chameleon_ray.storage import Folder, Place, for_each, open_folder, reason
 
 T = TypeVar("T")
 
 _MOST_SMALL = 32  # so many small parts are merged into one
 _LARGE = 4096  # a part of so many items is left alone
+_DICTIONARY = 256  # from so many items on, dictionaries and statistics pay
 _PART = re.compile(r"[a-z]+-(\d+)-(\d+)\.parquet")
 
 
@@ -31,7 +34,8 @@ class Kind(Generic[T]):
         name: Parts are called `<name>-<first>-<last>.parquet`.
         version: Of the columns. Parts of a newer version are refused.
         columns: Name -> Arrow type, in their order.
-        number: An item's number, which counts up within a folder, from 1.
+        key: The column of an item's number, which counts up within a folder, from 1.
+        number: The number of an item.
         row: An item as a row.
         item: A row as an item.
     """
@@ -39,12 +43,13 @@ class Kind(Generic[T]):
     name: str
     version: int
     columns: Callable[[], dict[str, Any]]
+    key: str
     number: Callable[[T], int]
     row: Callable[[T], dict[str, object]]
     item: Callable[[dict[str, Any]], T]
 
 
-def read_parts(folder: Path, kind: Kind[T]) -> tuple[list[T], list[str]]:
+def read_parts(place: Place, kind: Kind[T]) -> tuple[list[T], list[str]]:
     """All items of a folder, by number, and the names of all damaged parts.
 
     Changes nothing, and may be called while a run is going on. Parts that a store has set aside
@@ -53,6 +58,7 @@ def read_parts(folder: Path, kind: Kind[T]) -> tuple[list[T], list[str]]:
     Raises:
         RunFolderError: A newer version wrote the parts, or they cannot be read.
     """
+    folder = open_folder(place)
     items, damaged = _read_now(folder, kind)
     return items, sorted([*damaged, *_aside(folder, kind.name)])
 
@@ -61,15 +67,19 @@ class PartStore(Generic[T]):
     """The parts of one kind in one folder, with one writer at a time.
 
     Args:
-        folder: Where the parts lie; made by the first append.
+        place: Where the parts lie; made by the first append.
         kind: What they hold.
+
+    Raises:
+        RunFolderError: There is no opening such a place.
     """
 
-    def __init__(self, folder: Path, kind: Kind[T]) -> None:
-        self._folder, self._kind = folder, kind
-        self._last = 0
+    def __init__(self, place: Place, kind: Kind[T]) -> None:
+        self._folder, self._kind = open_folder(place), kind
+        self._last = self._small = 0
+        self._known: set[str] = set()
         self._opened = False
-        _encode([], kind)  # loads libraries for 0.4 s: not beside the first kernels timed
+        _encode(_table([], kind))  # loads libraries for 0.4 s: not beside the first kernels timed
 
     @property
     def damaged(self) -> list[str]:
@@ -77,7 +87,7 @@ class PartStore(Generic[T]):
         return _aside(self._folder, self._kind.name)
 
     def append(self, make: Callable[[int], Sequence[T]]) -> Sequence[T]:
-        """Write as one part what `make` makes; when this returns, it is on disk.
+        """Write as one part what `make` makes; when this returns, it is kept.
 
         Args:
             make: Gets the first free number; numbers its items from there. One item at least.
@@ -85,14 +95,14 @@ class PartStore(Generic[T]):
         Raises:
             RunFolderError: They could not be written; what was appended before is safe.
         """
-        try:
+        with _keeping(self._folder):
             self._open()
+            self._look_for_others()
             self._merge()
             items = make(self._last + 1)
             self._last = self._kind.number(items[-1])
-            self._write(items)
-        except OSError as error:
-            raise _folder_error(self._folder, error) from error
+            self._small += 1
+            self._write(_table(items, self._kind))
         return items
 
     def items(self) -> list[T]:
@@ -102,110 +112,180 @@ class PartStore(Generic[T]):
             RunFolderError: A newer version wrote the parts, or they cannot be read.
         """
         items, damaged = _read_now(self._folder, self._kind)
-        try:
+        with _keeping(self._folder):
             self._set_aside(damaged)
-        except OSError as error:
-            raise _folder_error(self._folder, error) from error
         return items
 
     def _open(self) -> None:
         """Once, before the first write: clear what a killed writer left, go on counting."""
         if self._opened:
             return
-        self._folder.mkdir(parents=True, exist_ok=True)
-        clear_leftovers(self._folder, f"{self._kind.name}-*")
-        names = (_PART.match(path.name) for path in self._folder.glob(f"{self._kind.name}-*"))
-        self._last = max((int(match[2]) for match in names if match), default=0)
+        self._folder.make()
+        for name in self._folder.names():
+            if name.startswith(f".{self._kind.name}-") and name.endswith(".tmp"):
+                self._folder.remove(name)
+            elif name.startswith(f"{self._kind.name}-") and (match := _PART.match(name)):
+                self._last = max(self._last, int(match[2]))
+        self._known = set(_parts(self._folder, self._kind.name))
+        self._small = len(self._small_parts())
         self._opened = True
 
-    def _write(self, items: Sequence[T]) -> Path:
-        """One part with these items, all of it or nothing."""
-        first, last = self._kind.number(items[0]), self._kind.number(items[-1])
-        path = self._folder / f"{self._kind.name}-{first:08d}-{last:08d}.parquet"
-        write_whole(path, _encode(items, self._kind))
-        return path
+    def _look_for_others(self) -> None:
+        """No lock keeps others off a store, only a lease: no part of theirs is written over.
+
+        Raises:
+            RunFolderError: Somebody else has written parts since this began.
+        """
+        if self._folder.path is not None:
+            return
+        others = set(_parts(self._folder, self._kind.name)) - self._known
+        if others:
+            raise RunFolderError(
+                f"{self._folder.name}: another process has written {min(others)} there. Nothing "
+                "of it is overwritten; end one of the two, and start the same command again."
+            )
+
+    def _write(self, table: Any) -> str:
+        """One part with the items of an Arrow table, all of it or nothing."""
+        numbers = table[self._kind.key]
+        first, last = numbers[0].as_py(), numbers[-1].as_py()
+        name = f"{self._kind.name}-{first:08d}-{last:08d}.parquet"
+        self._known.add(name)
+        self._folder.write(name, _encode(table))
+        return name
 
     def _merge(self) -> None:
-        """Many small parts become one; each step leaves every item on disk at least once."""
-        small = [p for p in _parts(self._folder, self._kind.name) if _spanned(p) < _LARGE]
-        if len(small) < _MOST_SMALL:
+        """Many small parts become one; each step leaves every item there at least once."""
+        if self._small < _MOST_SMALL:
             return
-        items, damaged = _read(small, self._kind)
+        small = self._small_parts()
+        tables, damaged = _tables(self._folder, small, self._kind)
         self._set_aside(damaged)
-        if not items:
+        if not tables:
             return
-        merged = self._write(items)
-        for path in small:
-            if path != merged and path.name not in damaged:
-                path.unlink()
+        merged = self._write(_merged(tables, self._kind))
+        replaced = [name for name in small if name != merged and name not in damaged]
+        for_each(self._folder, self._folder.remove, replaced)
+        self._small = len(self._small_parts())
+
+    def _small_parts(self) -> list[str]:
+        return [p for p in _parts(self._folder, self._kind.name) if _spanned(p) < _LARGE]
 
     def _set_aside(self, damaged: Sequence[str]) -> None:
         for name in damaged:
-            (self._folder / name).rename(self._folder / f"{name}.damaged")
+            self._folder.rename(name, f"{name}.damaged")
 
 
-def _aside(folder: Path, name: str) -> list[str]:
-    return sorted(path.name for path in folder.glob(f"{name}-*.damaged"))
+def _aside(folder: Folder, name: str) -> list[str]:
+    with _keeping(folder):
+        names = folder.names()
+    return [n for n in names if n.startswith(f"{name}-") and n.endswith(".damaged")]
 
 
-def _parts(folder: Path, name: str) -> list[Path]:
-    """The parts by their first number; none if there is no such folder yet."""
-    return sorted(path for path in folder.glob(f"{name}-*.parquet") if _PART.fullmatch(path.name))
+def _parts(folder: Folder, name: str) -> list[str]:
+    """The names of the parts by their first number; none if there is no such folder yet."""
+    return [n for n in folder.names() if n.startswith(f"{name}-") and _PART.fullmatch(n)]
 
 
-def _spanned(path: Path) -> int:
+def _spanned(name: str) -> int:
     """How many numbers a part's name spans."""
-    match = _PART.fullmatch(path.name)
+    match = _PART.fullmatch(name)
     return int(match[2]) - int(match[1]) + 1 if match else 0
 
 
-def _folder_error(folder: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(
-        f"{folder}: cannot keep records there: {error.strerror or error}. Free space on that disk, "
-        "or check that you may write there, and start the same command again: it goes on from "
-        "the last record."
+@contextmanager
+def _keeping(folder: Folder) -> Iterator[None]:
+    """What the file system says, for users.
+
+    Raises:
+        RunFolderError: Instead of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise RunFolderError(
+            f"{folder.name}: cannot keep records there: {reason(error)}. "
+            f"{folder.remedy}, and start the same command again: it goes on from the last record."
+        ) from error
+
+
+def _read_now(folder: Folder, kind: Kind[T]) -> tuple[list[T], list[str]]:
+    """The items of all parts, and the names of those that turn out to be damaged."""
+    for _ in range(10):
+        with _keeping(folder), suppress(FileNotFoundError):  # merged while we read: look again
+            return _read(folder, _parts(folder, kind.name), kind)
+    raise RunFolderError(
+        f"{folder.name}: its {kind.name} keep changing; is another run writing there?"
     )
 
 
-def _read_now(folder: Path, kind: Kind[T]) -> tuple[list[T], list[str]]:
-    """The items of all parts, and the names of those that turn out to be damaged."""
-    for _ in range(10):
-        try:
-            return _read(_parts(folder, kind.name), kind)
-        except FileNotFoundError:  # merged while we read: look again
-            continue
-        except OSError as error:
-            raise _folder_error(folder, error) from error
-    raise RunFolderError(f"{folder}: its {kind.name} keep changing; is another run writing there?")
-
-
-def _read(parts: Sequence[Path], kind: Kind[T]) -> tuple[list[T], list[str]]:
+def _read(folder: Folder, parts: Sequence[str], kind: Kind[T]) -> tuple[list[T], list[str]]:
     """The items of these parts, each number once, and the names of the damaged parts."""
     items: dict[int, T] = {}
-    damaged = []
-    for path in parts:
-        found = _decode(path.read_bytes(), path, kind)
-        if found is None:
-            damaged.append(path.name)
-        else:
-            items.update((kind.number(item), item) for item in found)
+    tables, damaged = _tables(folder, parts, kind)
+    for table in tables:
+        items.update((kind.number(item), item) for item in map(kind.item, table.to_pylist()))
     return [items[number] for number in sorted(items)], damaged
 
 
-def _encode(items: Sequence[T], kind: Kind[T]) -> bytes:
+def _tables(folder: Folder, parts: Sequence[str], kind: Kind[T]) -> tuple[list[Any], list[str]]:
+    """The parts as Arrow tables, and the names of those that are damaged."""
+    tables, damaged = [], []
+    for name, content in zip(parts, for_each(folder, folder.read, parts), strict=True):
+        table = _decode(content, f"{folder.name}/{name}", kind)
+        if table is None:
+            damaged.append(name)
+        else:
+            tables.append(table)
+    return tables, damaged
+
+
+def _merged(tables: Sequence[Any], kind: Kind[T]) -> Any:
+    """One Arrow table of the present schema with the items of all, each number once, in order."""
+    import pyarrow as pa
+
+    schema = _schema(kind)
+    present = [
+        t if t.schema.equals(schema) else _table([*map(kind.item, t.to_pylist())], kind)
+        for t in tables
+    ]
+    together = pa.concat_tables(present)
+    _, first = np.unique(together[kind.key].to_numpy(), return_index=True)
+    return together.take(first)
+
+
+def _schema(kind: Kind[T]) -> Any:
+    import pyarrow as pa
+
+    return pa.schema(list(kind.columns().items()), metadata={"schema_version": str(kind.version)})
+
+
+def _table(items: Sequence[T], kind: Kind[T]) -> Any:
+    """Items as an Arrow table."""
+    import pyarrow as pa
+
+    return pa.Table.from_pylist([kind.row(item) for item in items], schema=_schema(kind))
+
+
+def _encode(table: Any) -> bytes:
     """A whole Parquet file, with a checksum on every page."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(list(kind.columns().items()), metadata={"schema_version": str(kind.version)})
-    table = pa.Table.from_pylist([kind.row(item) for item in items], schema=schema)
-    sink = pa.BufferOutputStream()
-    pq.write_table(table, sink, compression="zstd", write_page_checksum=True)
+    sink, large = pa.BufferOutputStream(), len(table) >= _DICTIONARY
+    pq.write_table(
+        table,
+        sink,
+        compression="zstd",
+        use_dictionary=large,
+        write_statistics=large,
+        write_page_checksum=True,
+    )
     return bytes(sink.getvalue())
 
 
-def _decode(data: bytes, path: Path, kind: Kind[T]) -> list[T] | None:
-    """The items of one Parquet file, or None if it is damaged.
+def _decode(data: bytes, path: str, kind: Kind[T]) -> Any:
+    """One Parquet file as an Arrow table, or None if it is damaged.
 
     Raises:
         RunFolderError: A newer version wrote it.
@@ -216,8 +296,10 @@ def _decode(data: bytes, path: Path, kind: Kind[T]) -> list[T] | None:
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         version = int((file.schema_arrow.metadata or {})[b"schema_version"])
-        if version <= kind.version:
-            return [kind.item(row) for row in file.read().to_pylist()]
+        if version < kind.version:
+            return file.read()
+        if version == kind.version:
+            return file.read(columns=list(kind.columns()))
     except (pa.ArrowException, OSError, ValueError, KeyError):
         return None
     raise RunFolderError(

@@ -7,18 +7,28 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from chameleon_ray.env_settings import Env
-from chameleon_ray.errors import MachineError, SettingsError
-from chameleon_ray.machine import cpu, usable_cores
+from chameleon_ray.errors import SettingsError
+from chameleon_ray.machine import free_memory
+from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import choose_layers, network as layers_of
 from chameleon_ray.presets import load_env, load_policy
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
-from chameleon_ray.templates import design_space
+from chameleon_ray.templates import check_supported
+
+_MOST_AT_ONCE = 16
+_LAYER_BYTES = 600 * 2**20  # of a layer's process
+_MOST_SHARES = 4  # a layer that promises most gets so many times its share of the measurements
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What was asked for, checked: nothing has been started yet."""
+    """What was asked for, checked: nothing has been started yet.
+
+    Attributes:
+        target: On this machine; the nodes of a cluster have theirs.
+        device: Words that the machine's name has which the run measures on.
+    """
 
     network: str
     env_name: str
@@ -31,7 +41,13 @@ class Plan:
     time_budget_seconds: float | None
     seed: int
     address: str | None
+    device: str
     started: float = field(default_factory=time.time)
+
+    @property
+    def most_trials(self) -> int:
+        """Cap of measurements of one layer."""
+        return self.trials * (_MOST_SHARES if self.policy.schedule == "gain" else 1)
 
     @property
     def rollout_workers(self) -> int:
@@ -46,8 +62,15 @@ class Plan:
 
     @property
     def at_once(self) -> int:
-        """Layers under way at the same time: while one explores, another is measured."""
+        """Layers under way at the same time: while one explores, another is measured.
+
+        On a CPU few, since they compute on cores that kernels are timed on, and few where the
+        others wait for their turn by gain; else as many as there is memory for.
+        """
         chosen = self.env.layers_at_once or max(2, self.target.cores // 4)
+        free = not self.env.on_cores and self.policy.schedule != "gain"
+        if free and not self.env.layers_at_once:
+            chosen = max(2, min(_MOST_AT_ONCE, free_memory() // (2 * _LAYER_BYTES)))
         return min(chosen, len(self.layers))
 
 
@@ -58,9 +81,10 @@ def make_plan(
     policy: str,
     layers: Sequence[int],
     trials: int | None,
-    time_budget_seconds: float | None,
     seed: int,
-    address: str | None,
+    time_budget_seconds: float | None = None,
+    address: str | None = None,
+    device: str = "",
 ) -> Plan:
     """Check everything that can be checked before anything is started; arguments as of `tune`.
 
@@ -82,21 +106,9 @@ def make_plan(
             f"env {env_name!r}: recorded devices have spaces and no networks; search one with "
             "`chameleon-ray replay SPACE`. Here env is cpu, simulated, or one of your own."
         )
-    cores = usable_cores()
-    if env_settings.measurer != "simulated" and env_settings.cores > cores:
-        raise MachineError(
-            f"env {env_name!r}: cores is {env_settings.cores}, but this machine lets us use "
-            f"{cores}; set cores: 0 for all of them."
-        )
-    simulated = env_settings.measurer == "simulated"  # the same device everywhere
-    target = Target(
-        kind=env_settings.target,
-        model=env_settings.model,
-        lanes=16 if simulated else cpu().lanes,
-        cores=env_settings.cores or (2 if simulated else cores),
-    )
+    target = target_here(env_settings)
     for layer in chosen:
-        design_space(layer.task, target)
+        check_supported(layer.task, target)
     return Plan(
         network=network,
         env_name=env_name,
@@ -109,6 +121,7 @@ def make_plan(
         time_budget_seconds=time_budget_seconds,
         seed=seed,
         address=address,
+        device=device,
     )
 
 

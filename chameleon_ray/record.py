@@ -18,18 +18,20 @@ from chameleon_ray import history
 from chameleon_ray.cache_writer import SUFFIXES, Recording, unwritable, write_recording
 from chameleon_ray.errors import RunFolderError, SettingsError
 from chameleon_ray.measure import Outcome
+from chameleon_ray.measure.backend import target_of
 from chameleon_ray.networks import choose_layers, network as network_layers
 from chameleon_ray.plan import make_plan
+from chameleon_ray.presets import load_env
 from chameleon_ray.records import Provenance, Record, read_records
 from chameleon_ray.results import Progress
 from chameleon_ray.space import Choice, DesignSpace, KnobValues
-from chameleon_ray.tasks import Conv2d, Layer, NamedTask, Target, Task
+from chameleon_ray.storage import Place
+from chameleon_ray.store import shown
+from chameleon_ray.tasks import Conv2d, Layer, NamedTask, Task
 from chameleon_ray.templates import design_space, template_version
 from chameleon_ray.tunables import Plain, Tunables
 
 SWEEP = "sweep"  # the policy that measures everything once
-_COUNTABLE = 1_000_000  # whether a space of more configs is whole is not asked
-_TARGET = re.compile(r"(\d+) cores, (\d+) lanes$")  # how `network_tuner` ends a machine's name
 _ODD = re.compile(r"[^\w.-]+")  # what a file's name had better not hold
 
 
@@ -54,7 +56,7 @@ class Written:
     damaged: tuple[str, ...]
 
 
-def write_run(run: Path, out: Path) -> list[Written]:
+def write_run(run: Place, out: Path) -> list[Written]:
     """Write what a run measured in its search, one file for each layer with a time.
 
     Args:
@@ -80,7 +82,8 @@ def write_run(run: Path, out: Path) -> list[Written]:
         written = _write_layers(run, files)
     if not written:
         raise RunFolderError(
-            f"{run}: nothing in it has a time yet; `chameleon-ray show {run}` tells what it holds."
+            f"{shown(run)}: nothing in it has a time yet; `chameleon-ray show {shown(run)}` tells "
+            "what it holds."
         )
     return written
 
@@ -92,7 +95,7 @@ def sweep(
     out: Path,
     env: str = "cpu",
     limit: int | None = None,
-    run: Path,
+    run: Place,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> Written:
     """Measure every valid configuration of a layer once, in random order, and write them.
@@ -118,15 +121,19 @@ def sweep(
     from chameleon_ray import network_tuner
 
     _check_file(out)
+    choose_layers(network_layers(network), (layer,), option="--layer")
+    if load_env(env)[1].on_gpus:
+        raise SettingsError(
+            f"env {env!r}: a layer is measured whole on a CPU alone; of a GPU, `record --run RUN` "
+            "writes what a run has measured."
+        )
     plan = make_plan(
         network,
         env=env,
         policy=SWEEP,
         layers=(layer,),
         trials=limit,
-        time_budget_seconds=None,
         seed=0,
-        address=None,
     )
     (chosen,) = plan.layers
     trials = _how_many(chosen, design_space(chosen.task, plan.target), limit)
@@ -142,24 +149,20 @@ def sweep(
     written = _write_layers(run, {out: chosen})
     if not written:
         raise RunFolderError(
-            f"{run}: no configuration of layer {layer} has a time; `chameleon-ray show {run}` "
-            "tells how they failed."
+            f"{shown(run)}: no configuration of layer {layer} has a time; "
+            f"`chameleon-ray show {shown(run)}` tells how they failed."
         )
     return written[0]
 
 
 def _how_many(layer: Layer, space: DesignSpace, limit: int | None) -> int:
-    valid = _count_valid(space)
+    valid = space.count_valid()
     if valid is None and limit is None:
         raise SettingsError(
-            f"layer {layer.index} ({layer.name}) has {space.size:,} configurations, too many to "
-            "measure all: give --limit N for N random ones."
+            f"layer {layer.index} ({layer.name}) has about {space.estimate_valid():,} valid "
+            "configurations, too many to measure all: give --limit N for N random ones."
         )
     return min(n for n in (valid, limit) if n is not None)
-
-
-def _count_valid(space: DesignSpace) -> int | None:
-    return len(space.all_valid(limit=_COUNTABLE)) if space.size <= _COUNTABLE else None
 
 
 def _check_file(path: Path) -> None:
@@ -176,7 +179,7 @@ def _check_file(path: Path) -> None:
         raise unwritable(path, PermissionError("no permission"))
 
 
-def _write_layers(run: Path, files: Mapping[Path, Layer]) -> list[Written]:
+def _write_layers(run: Place, files: Mapping[Path, Layer]) -> list[Written]:
     """A file for each layer that has a time."""
     records, damaged = read_records(run)
     written = []
@@ -184,13 +187,13 @@ def _write_layers(run: Path, files: Mapping[Path, Layer]) -> list[Written]:
         found = latest_of(layer.task, records)
         if any(record.measurement.ok for record in found):
             space = _space(layer.task, found[-1].provenance)
-            valid = _count_valid(space) if space else None
+            valid = space.count_valid() if space else None
             write_recording(_layer_recording(layer, found, space, valid), path)
             written.append(_written(path, found, valid, damaged))
     return written
 
 
-def _write_function(run: Path, manifest: Mapping[str, Any], out: Path) -> list[Written]:
+def _write_function(run: Place, manifest: Mapping[str, Any], out: Path) -> list[Written]:
     """The file of a run of `tune_function`, if anything has a time."""
     records, damaged = read_records(run)
     name = manifest["measure"]
@@ -198,7 +201,7 @@ def _write_function(run: Path, manifest: Mapping[str, Any], out: Path) -> list[W
     if not any(record.measurement.ok for record in found):
         return []
     path = out / f"{_ODD.sub('_', name).strip('_')}.json.gz"
-    tunables = Tunables.of(manifest["knobs"], where=f"{run}: knobs")
+    tunables = Tunables.of(manifest["knobs"], where=f"{shown(run)}: knobs")
     recording = Recording(
         kernel=name,
         device=found[-1].provenance.machine,
@@ -272,18 +275,21 @@ def _layer_recording(
     )
 
 
-def _target(provenance: Provenance) -> dict[str, int]:
+def _target(provenance: Provenance) -> dict[str, int | str]:
     """What a task's space depends on besides the task."""
-    match = _TARGET.search(provenance.machine)
-    return {"cores": int(match[1]), "lanes": int(match[2])} if match else {}
+    target = target_of(provenance.machine)
+    if target is None:
+        return {}
+    size: dict[str, int | str] = {"cores": target.cores, "lanes": target.lanes}
+    return size if target.kind == "llvm" else size | {"kind": target.kind, "model": target.model}
 
 
 def _space(task: Conv2d, provenance: Provenance) -> DesignSpace | None:
     """The space that was searched; None if its template has changed since."""
-    size = _target(provenance)
-    if not size or provenance.template != template_version(Target()):
+    target = target_of(provenance.machine)
+    if target is None or provenance.template != template_version(target):
         return None
-    return design_space(task, Target(lanes=size["lanes"], cores=size["cores"]))
+    return design_space(task, target)
 
 
 def _parameters(space: DesignSpace | None, found: Sequence[Record]) -> dict[str, list[Plain]]:

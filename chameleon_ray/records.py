@@ -6,13 +6,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.parts import Kind, PartStore, read_parts
+from chameleon_ray.storage import Place
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: which device measured
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +53,7 @@ class Record:
     provenance: Provenance
 
 
-def read_records(folder: Path) -> tuple[list[Record], list[str]]:
+def read_records(place: Place) -> tuple[list[Record], list[str]]:
     """All records in a journal's folder, by job, and the names of all damaged parts.
 
     Changes nothing, and may be called while a run is going on. Parts that a journal has set aside
@@ -62,19 +62,44 @@ def read_records(folder: Path) -> tuple[list[Record], list[str]]:
     Raises:
         RunFolderError: A newer version wrote the records, or they cannot be read.
     """
-    return read_parts(folder, _KIND)
+    return read_parts(place, _KIND)
+
+
+def drifts(records: Sequence[Record]) -> list[str]:
+    """Which devices drifted, when, and which measurements that makes doubtful: a line for each.
+
+    Doubtful is what a device measured since it was last seen to be as before. Winners are not
+    chosen by that: finalists are timed in turns.
+
+    Args:
+        records: Of a run, by job.
+    """
+    lines = []
+    since: dict[str, list[int]] = {}
+    for record in records:
+        m = record.measurement
+        recent = since.setdefault(m.device, [])
+        if m.purpose is not Purpose.REFERENCE:
+            recent.append(record.job)
+            continue
+        if m.outcome is Outcome.DRIFTED:
+            jobs = f"; doubtful: jobs {recent[0]} to {recent[-1]} of it" if recent else ""
+            lines.append(f"{record.measured_at:%H:%M:%S} UTC, {m.device}: {m.message}{jobs}.")
+        if not m.message or m.outcome is Outcome.DRIFTED:
+            recent.clear()
+    return lines
 
 
 class Journal:
     """The records of one run, with one writer at a time.
 
     Args:
-        folder: Where the parts lie; made by the first append.
+        place: Where the parts lie; made by the first append.
         provenance: Written with every record appended.
     """
 
-    def __init__(self, folder: Path, provenance: Provenance) -> None:
-        self._store = PartStore(folder, _KIND)
+    def __init__(self, place: Place, provenance: Provenance) -> None:
+        self._store = PartStore(place, _KIND)
         self._provenance = provenance
 
     @property
@@ -83,7 +108,7 @@ class Journal:
         return self._store.damaged
 
     def append(self, measurements: Sequence[Measurement]) -> list[Record]:
-        """Write measurements as one part; when this returns, they are on disk.
+        """Write measurements as one part; when this returns, they are kept.
 
         Raises:
             RunFolderError: They could not be written; what was appended before is safe.
@@ -124,6 +149,9 @@ def _columns() -> dict[str, Any]:
         "build_seconds": pa.float64(),
         "run_seconds": pa.float64(),
         "error": pa.float64(),
+        "device": text,
+        "clock_mhz": pa.list_(pa.int32()),
+        "celsius": pa.list_(pa.int32()),
         "measured_at": pa.timestamp("us", tz="UTC"),
         "machine": text,
         "compiler": text,
@@ -148,6 +176,9 @@ def _row(record: Record) -> dict[str, object]:
         "build_seconds": m.build_seconds,
         "run_seconds": m.run_seconds,
         "error": m.error,
+        "device": m.device,
+        "clock_mhz": m.clock_mhz,
+        "celsius": m.celsius,
         "measured_at": record.measured_at,
         "machine": p.machine,
         "compiler": p.compiler,
@@ -170,6 +201,9 @@ def _record(row: dict[str, Any]) -> Record:
         build_seconds=row["build_seconds"],
         run_seconds=row["run_seconds"],
         error=row["error"],
+        device=row.get("device") or "",
+        clock_mhz=tuple(row.get("clock_mhz") or ()),
+        celsius=tuple(row.get("celsius") or ()),
     )
     provenance = Provenance(
         machine=row["machine"],
@@ -192,6 +226,7 @@ _KIND = Kind(
     name="records",
     version=SCHEMA_VERSION,
     columns=_columns,
+    key="job",
     number=lambda record: record.job,
     row=_row,
     item=_record,

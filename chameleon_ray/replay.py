@@ -16,7 +16,6 @@ from chameleon_ray.measure import Measurement
 from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace
 from chameleon_ray.phases import Phases
 from chameleon_ray.settings import Policy
-from chameleon_ray.task_tuner import Budget
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +80,7 @@ def replay(
         recorded.space,
         policy,
         measurer=RecordedMeasurer(recorded, sleep=sleep),
-        budget=Budget(measurements=trials),
+        budget=trials,
         seed=seed,
         rng=np.random.default_rng(seed),
         phases=phases,

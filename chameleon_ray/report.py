@@ -46,6 +46,7 @@ def to_json(result: NetworkResult) -> dict[str, object]:
         "run": result.run,
         "versions": dict(result.versions),
         "damaged": list(result.damaged),
+        "drifts": list(result.drifts),
     }
 
 
@@ -157,7 +158,7 @@ def _summary(result: NetworkResult) -> list[str]:
     """What the table does not say, a line each."""
     lines = [default_wins(result), failures(result), _time_spent(result)]
     lines += [
-        f"Layer {row.layer.index} ({row.layer.name}) {_ended(row)}: {row.message}"
+        f"Layer {row.layer.index} ({row.layer.name}): {row.message}."
         for row in result.layers
         if row.message
     ]
@@ -165,6 +166,7 @@ def _summary(result: NetworkResult) -> list[str]:
         f"{name} was damaged and is set aside; what it held was measured again."
         for name in result.damaged
     ]
+    lines += result.drifts
     if not result.finished:
         lines.append(
             "The run ended before all measurements were made; what is above is the best so far."
@@ -174,10 +176,6 @@ def _summary(result: NetworkResult) -> list[str]:
             f"Every measurement is in {result.run}; see it again: chameleon-ray show {result.run}"
         )
     return lines
-
-
-def _ended(row: LayerResult) -> str:
-    return "was stopped" if row.best_seconds is None else "is less sure"
 
 
 def default_wins(result: NetworkResult) -> str:

@@ -28,6 +28,11 @@ class LayerProgress:
     best_seconds: float | None = None
     doing: str = "waiting"
 
+    @property
+    def ended(self) -> bool:
+        """Whether the layer has its result."""
+        return self.doing in ("done", "stopped")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
@@ -37,6 +42,60 @@ class Progress:
     elapsed_seconds: float
     seconds_left: float | None = None
     device: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostStatus:
+    """What one host is doing.
+
+    Attributes:
+        name: What it measures on.
+        places: How many it builds or measures at a time.
+        in_hand: What it has been given and has not done.
+        done: What it has done since it was started, failures included.
+        failed: Failures among that.
+        resting: Why it is given nothing; empty if it is.
+    """
+
+    name: str
+    places: int
+    in_hand: int
+    done: int
+    failed: int
+    resting: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStatus:
+    """A moment of a run, as whoever asks from outside sees it.
+
+    Attributes:
+        run: Its folder.
+        device: The kind of its devices.
+        hosts: What measures.
+        left_out: What of the cluster does not measure, and why.
+        waiting: Jobs that no host has yet.
+        measured: Since the run was started, or gone on with; failures included.
+        failed: Failures among these.
+        per_second: Measurements in the last minute, by its seconds.
+        layers: How each stands.
+    """
+
+    run: str
+    device: str
+    hosts: tuple[HostStatus, ...]
+    left_out: tuple[str, ...]
+    waiting: int
+    measured: int
+    failed: int
+    per_second: float
+    layers: tuple[LayerProgress, ...]
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the rate of late; None while nothing is measured."""
+        left = sum(row.trials - row.measurements for row in self.layers if not row.ended)
+        return max(0, left) / self.per_second if self.per_second else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +147,7 @@ class NetworkResult:
         run: The run folder.
         damaged: Names of damaged journal files that were set aside; what they held was measured
             again.
+        drifts: Which devices became faster or slower, and what is doubtful for that, a line each.
     """
 
     network: str
@@ -103,6 +163,7 @@ class NetworkResult:
     run: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
+    drifts: tuple[str, ...] = ()
 
     @property
     def measurements(self) -> int:

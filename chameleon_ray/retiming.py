@@ -73,8 +73,7 @@ class Retimer:
 
     def __init__(self, path: Path, env: Env, target: Target) -> None:
         self._path, self._env, self._target = path, env, target
-        exists = path.exists()
-        self._known: dict[str, Any] = json.loads(path.read_text("utf-8")) if exists else {}
+        self._known = _read(path)
         self._bench: Bench | None = None
 
     def retime(self, name: str, task: Conv2d, told: Sequence[Timed], *, origin: str) -> Retimed:
@@ -119,3 +118,12 @@ class Retimer:
         """End its process."""
         if self._bench is not None:
             self._bench.close()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """The times of a file; none if it is not there, or damaged: they are taken again."""
+    try:
+        known = json.loads(path.read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}

@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from chameleon_ray.explorers import Candidates, Explorer, WalkReport, report_of
@@ -14,6 +13,7 @@ from chameleon_ray.measure import Measurement
 from chameleon_ray.parts import Kind, PartStore, read_parts
 from chameleon_ray.sampling import Clustering, Sampler
 from chameleon_ray.space import Configs
+from chameleon_ray.storage import Place
 
 SCHEMA_VERSION = 2  # 2 tells the steps of walks
 
@@ -115,11 +115,11 @@ class RoundJournal:
     there already is not written again, unless it got further this time.
 
     Args:
-        folder: Where the parts lie, beside those of the records; made by the first append.
+        place: Where the parts lie, beside those of the records; made by the first append.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._store = PartStore(folder, _KIND)
+    def __init__(self, place: Place) -> None:
+        self._store = PartStore(place, _KIND)
         self._known: dict[tuple[str, int], int] | None = None
 
     def read(self) -> list[str]:
@@ -132,7 +132,7 @@ class RoundJournal:
         return self._store.damaged
 
     def append(self, round_: Round) -> None:
-        """Write a round, if it is new; when this returns, it is on disk.
+        """Write a round, if it is new; when this returns, it is kept.
 
         Raises:
             RunFolderError: It could not be written, or a newer version wrote what is there.
@@ -146,7 +146,7 @@ class RoundJournal:
         self._known[_key(round_)] = len(round_.chosen)
 
 
-def read_rounds(folder: Path) -> tuple[list[Round], list[str]]:
+def read_rounds(place: Place) -> tuple[list[Round], list[str]]:
     """The rounds of a run, each once, by task and number, and the names of damaged parts.
 
     Changes nothing, and may be called while a run is going on.
@@ -154,7 +154,7 @@ def read_rounds(folder: Path) -> tuple[list[Round], list[str]]:
     Raises:
         RunFolderError: A newer version wrote the rounds, or they cannot be read.
     """
-    found, damaged = read_parts(folder, _KIND)
+    found, damaged = read_parts(place, _KIND)
     rounds: dict[tuple[str, int], Round] = {}
     for _, round_ in found:
         known = rounds.get(_key(round_))
@@ -227,6 +227,7 @@ _KIND: Kind[tuple[int, Round]] = Kind(
     name="rounds",
     version=SCHEMA_VERSION,
     columns=_columns,
+    key="entry",
     number=lambda entry: entry[0],
     row=_row,
     item=_round,

@@ -7,19 +7,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
-
-from filelock import FileLock, Timeout
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import RunFolderError
-from chameleon_ray.files import write_whole
+from chameleon_ray.run_lock import OWN_FILES, InUseError, is_locked, lock
 from chameleon_ray.settings import Policy
+from chameleon_ray.storage import Place, open_folder, reason
 
 MANIFEST = "run.json"
-_LOCK = "run.lock"
 
 
 class AnyManifest(Protocol):
@@ -53,48 +51,66 @@ class Manifest:
 
 
 class RunFolder:
-    """The folder of one run, locked while it is in use.
+    """The folder of one run, ours alone while it is in use.
 
     Args:
-        path: Made if it does not exist.
+        place: Path or URL; made if it does not exist.
         option: How the user named it, for messages.
+
+    Attributes:
+        name: For messages.
+        address: By which another process of this machine opens it.
+        path: Where it is on this machine; None on a store.
 
     Raises:
         RunFolderError: It is in use, cannot be written, or is a folder of something else.
     """
 
-    def __init__(self, path: Path, *, option: str = "--run") -> None:
-        self.path, self._option = path, option
+    def __init__(self, place: Place, *, option: str = "--run") -> None:
+        self._folder, self._option = open_folder(place), option
+        self.name, self.address, self.path = (
+            self._folder.name,
+            self._folder.address,
+            self._folder.path,
+        )
         try:
-            self._new = not path.exists()
+            self._new = not self._folder.kind()
             self._check_is_ours()
-            path.mkdir(parents=True, exist_ok=True)
-            self._lock = FileLock(path / _LOCK)
-            self._lock.acquire(timeout=0)
-        except Timeout:
+            self._folder.make()
+            self._lock = lock(self._folder)
+        except InUseError as other:
             raise RunFolderError(
-                f"{path} is in use by another process; wait for it to end, or choose another "
+                f"{self.name} is in use by {other}; wait for it to end, or choose another "
                 f"folder with {option}."
             ) from None
         except OSError as error:
+            remedy = "" if self._folder.path else f"{self._folder.remedy}, or choose another folder"
             raise RunFolderError(
-                f"{path} cannot be used: {error.strerror}. Choose another folder with {option}."
+                f"{self.name} cannot be used: {reason(error)}. "
+                f"{remedy or 'Choose another folder'} with {option}."
             ) from error
 
     def _check_is_ours(self) -> None:
-        if self.path.is_file():
-            raise RunFolderError(f"{self.path} is a file; {self._option} takes a folder.")
-        if not self._new and any(self.path.iterdir()) and not self._manifest_path.exists():
-            names = {p.name for p in self.path.iterdir()} - {_LOCK}
-            if names:
-                raise RunFolderError(
-                    f"{self.path} is not a run folder: it has no {MANIFEST} but other files, such "
-                    f"as {min(names)}. Choose a new or an empty folder with {self._option}."
-                )
+        if self._folder.kind() == "file":
+            raise RunFolderError(f"{self.name} is a file; {self._option} takes a folder.")
+        names = set(self._folder.names()) - OWN_FILES
+        if names and MANIFEST not in names:
+            raise RunFolderError(
+                f"{self.name} is not a run folder: it has no {MANIFEST} but other files, such "
+                f"as {min(names)}. Choose a new or an empty folder with {self._option}."
+            )
 
-    @property
-    def _manifest_path(self) -> Path:
-        return self.path / MANIFEST
+    def check(self) -> None:
+        """Look whether the folder is still ours, which a lease on a store may cease to be.
+
+        Raises:
+            RunFolderError: It is not.
+        """
+        if lost := self._lock.lost():
+            raise RunFolderError(
+                f"{self.name}: {lost}. What was measured until now is there; the same command "
+                f"with {self._option} goes on once no other process uses it."
+            )
 
     def begin(self, manifest: AnyManifest, *, layers: tuple[int, ...] = ()) -> None:
         """Write the manifest, or compare it with the one that is there.
@@ -107,62 +123,57 @@ class RunFolder:
             RunFolderError: The folder was begun with something else; the message names what.
         """
         new = json.loads(json.dumps(manifest.to_json()))
-        if self._manifest_path.exists():
-            old = self._read()
+        old = self._read()
+        if old is not None:
             differing = list(_differences(old, new))
             if differing:
                 raise RunFolderError(
-                    f"{self.path} holds a run with other settings: {'; '.join(differing)}. "
+                    f"{self.name} holds a run with other settings: {'; '.join(differing)}. "
                     f"Give the settings it began with, or another folder with {self._option}."
                 )
             layers = tuple(sorted({*layers, *old.get("layers", ())}))
         further = {"layers": layers} if layers else {}
         self._write(json.dumps({**new, **further}, indent=1))
 
-    def _read(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any] | None:
+        path = f"{self.name}/{MANIFEST}"
         try:
-            found = json.loads(self._manifest_path.read_text())
+            found = json.loads(self._folder.read(MANIFEST))
+        except FileNotFoundError:
+            return None
         except (OSError, ValueError) as error:
             raise RunFolderError(
-                f"{self._manifest_path} cannot be read: {error}. Choose another folder with "
-                f"{self._option}."
+                f"{path} cannot be read: {error}. Choose another folder with {self._option}."
             ) from error
         if not isinstance(found, dict):
             raise RunFolderError(
-                f"{self._manifest_path} is not the manifest of a run. Choose another folder with "
-                f"{self._option}."
+                f"{path} is not the manifest of a run. Choose another folder with {self._option}."
             )
         return found
 
     def _write(self, text: str) -> None:
         try:
-            write_whole(self._manifest_path, text.encode())
+            self._folder.write(MANIFEST, text.encode())
         except OSError as error:
-            raise RunFolderError(f"{self.path} cannot be written: {error.strerror}.") from error
+            raise RunFolderError(
+                f"{self.name} cannot be written: {reason(error)}. {self._folder.remedy}."
+            ) from error
 
     def close(self) -> None:
         """Let others use it. A new folder in which nothing was measured is removed again."""
-        self._lock.release()
-        left = {file.name for file in self.path.iterdir()} if self.path.is_dir() else set()
-        if self._new and left <= {_LOCK, MANIFEST}:
-            for name in left:
-                (self.path / name).unlink()
-            self.path.rmdir()
+        with suppress(OSError):  # of a store that has gone: its lease ends by itself
+            self._lock.release()
+            if (
+                self._new
+                and not self._lock.lost()
+                and set(self._folder.names()) <= {*OWN_FILES, MANIFEST}
+            ):
+                self._folder.discard()
 
 
-def is_in_use(path: Path) -> bool:
-    """Whether a process is at this run now; changes nothing. False where locks cannot be asked."""
-    try:
-        import fcntl
-
-        with (path / _LOCK).open("rb") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                return True
-    except (ImportError, OSError):
-        pass
-    return False
+def is_in_use(place: Place) -> bool:
+    """Whether a process is at this run now; changes nothing. False where that cannot be told."""
+    return is_locked(open_folder(place))
 
 
 def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import socket
@@ -14,69 +13,98 @@ from types import FrameType
 from typing import Any
 
 from chameleon_ray.errors import ChameleonError, MachineError
+from chameleon_ray.ray_access import import_ray, join_ray, start_ray
+
+
+class _Interrupt:
+    """Raises KeyboardInterrupt; a SIGTERM after the first signal, while all ends, does nothing."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, number: int, _frame: FrameType | None) -> None:
+        if number == signal.SIGTERM and self._came:
+            return
+        self._came = True
+        raise KeyboardInterrupt
 
 
 @contextmanager
 def terminating_as_interrupt() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does: by KeyboardInterrupt."""
-    if threading.current_thread() is not threading.main_thread():
+    """SIGTERM ends a run as Ctrl-C does: by KeyboardInterrupt. Within another one, does nothing."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or isinstance(signal.getsignal(signal.SIGTERM), _Interrupt):
         yield
         return
-
-    def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
+    numbers = [signal.SIGTERM]
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # a shell may have it ignored
+        numbers.append(signal.SIGINT)
+    interrupt = _Interrupt()
+    before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
         yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _keeping_sigterm() -> Iterator[None]:
+    """A handler of SIGTERM stays, which Ray replaces as it starts and drops as it ends.
+
+    While it starts it exits with code 15; when it has ended, the signal would kill.
+    """
+    before = signal.getsignal(signal.SIGTERM)
+    if threading.current_thread() is not threading.main_thread() or not callable(before):
+        yield
+        return
+    try:
+        yield
+    except SystemExit as error:
+        if error.code != signal.SIGTERM:
+            raise
+        raise KeyboardInterrupt from None
     finally:
         signal.signal(signal.SIGTERM, before)
 
 
 @contextmanager
-def ray_session(*, address: str | None, cpus: int) -> Iterator[None]:
+def ray_session(*, address: str | None, cpus: int, gpus: bool = False) -> Iterator[None]:
     """A quiet Ray while the body runs, of this process alone unless there is an address.
 
     Args:
         address: Of a cluster that runs already.
         cpus: What a Ray of our own hands out. A trial asks for one and so does each of its rollout
             workers; benches ask for none, since their leases decide who computes.
+        gpus: Whether it hands out this machine's GPUs.
 
     Raises:
-        MachineError: Ray does not start, or is not at the address.
+        MachineError: Ray does not start, or is not at the address, or asks for another token.
     """
-    quiet = {
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        "RAY_AIR_NEW_OUTPUT": "0",
-        "TUNE_DISABLE_SIGINT_HANDLER": "1",
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "RAY_DEDUP_LOGS": "0",
-    }
-    for name, value in quiet.items():
-        os.environ.setdefault(name, value)
-    import ray
-
+    ray = import_ray()
     if ray.is_initialized():
         yield
         return
     try:
-        if address:
-            _reach(address)
-            ray.init(address=address, logging_level="ERROR", log_to_driver=False)
-        else:
-            _start_local(cpus)
+        with _keeping_sigterm():
+            if address:
+                _reach(address)
+                join_ray(address)
+            else:
+                start_ray(cpus=cpus, gpus=gpus)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
         place = f"the Ray cluster at {address}" if address else "Ray"
         raise MachineError(
-            f"{place} cannot be reached: {error}\nCheck --address with `ray status`, or leave it "
-            "out to start a Ray for this run; `chameleon-ray doctor` tells whether Ray starts."
+            f"{place} cannot be reached: {error}\nCheck --address with `ray status`, and that "
+            "~/.ray/auth_token is the cluster's, or leave it out to start a Ray for this run; "
+            "`chameleon-ray doctor` tells whether Ray starts."
         ) from error
     session = None if address else _session_folder()
     try:
         yield
     finally:
-        ray.shutdown()
+        with _keeping_sigterm():
+            ray.shutdown()
         if session:
             shutil.rmtree(session, ignore_errors=True)
 
@@ -96,21 +124,6 @@ def _reach(address: str) -> None:
         socket.create_connection((host, int(port)), timeout=5.0).close()
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"nobody answers there ({error})") from error
-
-
-def _start_local(cpus: int) -> None:
-    import ray
-
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
-    ray.init(
-        address="local",
-        num_cpus=cpus,
-        num_gpus=0,
-        object_store_memory=128 * 2**20,
-        include_dashboard=False,
-        logging_level="ERROR",
-        log_to_driver=False,
-    )
 
 
 def _session_folder() -> Path | None:

@@ -6,16 +6,29 @@ Every number of the paper's Tables 7, 8 and 9 is a default here, named by its ta
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic_core import PydanticCustomError
 
-Count = Annotated[int, Field(gt=0)]
-Seconds = Annotated[float, Field(gt=0)]
-Fraction = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
+BOOLEAN = "boolean_for_number"  # the type of that error, for `parsing`
+
+
+def _no_boolean(value: object) -> object:
+    """Python takes true for 1, and a YAML file says true by `yes` and `on` too."""
+    if isinstance(value, bool):
+        raise PydanticCustomError(BOOLEAN, "a boolean is no number")
+    return value
+
+
+Whole = Annotated[int, BeforeValidator(_no_boolean)]
+Real = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_boolean)]
+Count = Annotated[Whole, Field(gt=0)]
+Seconds = Annotated[Real, Field(gt=0)]
+Fraction = Annotated[Real, Field(ge=0, le=1)]
+NonNegative = Annotated[Real, Field(ge=0)]
+Positive = Annotated[Real, Field(gt=0)]
 
 _PLUGIN = r"^[\w.]+:\w+$"
 _STRICT = ConfigDict(extra="forbid")
@@ -57,7 +70,7 @@ class PpoSettings:
     early_stop: Fraction | None = 0.75
     starts: Literal["random", "best"] = "best"
     resample_unordered: bool = True
-    workers: Annotated[int, Field(ge=0)] = 0
+    workers: Annotated[Whole, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if self.episodes % self.waves:
@@ -98,7 +111,7 @@ class GeneticSettings:
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["genetic"] = "genetic"
     population: Count = 100
-    elite: Annotated[int, Field(ge=0)] = 3
+    elite: Annotated[Whole, Field(ge=0)] = 3
     mutation: Fraction = 0.1
     generations: Count = 1
 
@@ -132,8 +145,8 @@ class AdaptiveSettings:
     variant: Literal["letter", "authors"] = "authors"
     smallest: Count = 8
     largest: Count = 64
-    threshold: Annotated[float, Field(gt=1)] = 2.5
-    exploit: Annotated[int, Field(ge=0)] = 0
+    threshold: Annotated[Real, Field(gt=1)] = 2.5
+    exploit: Annotated[Whole, Field(ge=0)] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,7 +166,7 @@ class GreedySettings:
     kind: Literal["greedy"] = "greedy"
     batch: Count = 64
     epsilon: Fraction = 0.05
-    diversity: Annotated[float, Field(ge=1)] = 1.0
+    diversity: Annotated[Real, Field(ge=1)] = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -302,6 +315,9 @@ CostModel = Annotated[
 ]
 
 
+Schedule = Literal["gain", "round_robin", "fifo"]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """How to search: one file of policies/.
@@ -320,20 +336,24 @@ class Policy:
         measurements: Cap per layer without --trials (Table 8; Table 7: "equivalent to 1000").
         pipeline_depth: Batches of a layer under way at a time: the next is chosen while the one
             before it is measured, as if that came out as predicted. 1 is the paper's loop.
+        schedule: Which layer of a network is measured next: the one that promises the largest
+            `gain`, of the measurements that all layers have together; `round_robin`, a batch each;
+            or `fifo`, one layer after another.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     description: str = ""
     initial: Count = 64
     start: Literal["random", "spread"] = "random"
-    enumerate: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    enumerate: Annotated[Whole, Field(ge=0, le=1_000_000)] = 0
     explore_every: Count = 1
     features: Literal["knobs", "derived"] = "derived"
     default: Literal["first", "apart"] = "first"
-    neighbours: Annotated[int, Field(ge=0)] = 0
+    neighbours: Annotated[Whole, Field(ge=0)] = 0
     candidates: Count = 64
     measurements: Count = 1000
     pipeline_depth: Count = 1
+    schedule: Schedule = "round_robin"
     explorer: Explorer = field(default_factory=PpoSettings)
     sampler: Sampler = field(default_factory=AdaptiveSettings)
     cost_model: CostModel = field(default_factory=CostModelSettings)
@@ -349,3 +369,10 @@ class Policy:
                 "neighbours are those of the default, which a search with `default: apart` does "
                 "not know: leave one of the two out"
             )
+
+    def busy_enough(self, jobs: int) -> Policy:
+        """The same with batches of so many at least; a sampler that has no fixed batch stays."""
+        sampler = self.sampler
+        if not isinstance(sampler, GreedySettings | ThompsonSettings) or sampler.batch >= jobs:
+            return self
+        return replace(self, sampler=replace(sampler, batch=jobs))

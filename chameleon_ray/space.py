@@ -28,6 +28,7 @@ KnobValues = Mapping[str, Choice]
 
 _EXACT = 2**62  # below it, a mixed-radix number of a config fits an int64
 _SMALL = 2**17  # a space of so many configs may be listed as a whole
+_COUNTABLE = 1_000_000  # of a space of more configs it is not asked how many are valid
 _FRUITLESS = 100  # draws in a row without anything new, after which there is nothing left
 
 
@@ -234,7 +235,7 @@ class DesignSpace:
             fruitless = 0 if len(found) > before else fruitless + 1
         return found[:n]
 
-    def all_valid(self, *, limit: int = 1_000_000) -> Configs:
+    def all_valid(self, *, limit: int = _COUNTABLE) -> Configs:
         """Every valid config of a small or a listed space, `(n, knobs)`.
 
         Raises:
@@ -248,6 +249,17 @@ class DesignSpace:
             )
         grid = np.indices(tuple(self.sizes), dtype=np.int32).reshape(len(self.knobs), -1).T
         return grid[self.valid(grid)]
+
+    def count_valid(self) -> int | None:
+        """How many configs are valid; None if there are too many to look at each."""
+        listed = self._listed is not None
+        return len(self.all_valid()) if listed or self.size <= _COUNTABLE else None
+
+    def estimate_valid(self) -> int:
+        """About how many configs are valid, by the same random draws at each call; three digits."""
+        draws = np.random.default_rng(0).integers(0, self.sizes, size=(_SMALL, len(self.knobs)))
+        share = float(self.valid(draws.astype(np.int32)).mean())
+        return int(float(f"{share * self.size:.3g}"))
 
     def describe(self, config: Configs) -> dict[str, Choice]:
         """One config `(knobs,)` by knob value."""

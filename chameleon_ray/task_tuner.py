@@ -2,41 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from chameleon_ray.cost_model import CostModel, fitness
 from chameleon_ray.errors import NothingValidError
 from chameleon_ray.explorers import Explorer
-from chameleon_ray.measure import Measurement, Measurer, Purpose
-from chameleon_ray.measure.broker import histogram
+from chameleon_ray.measure import Measurement, Measurer, Purpose, histogram
 from chameleon_ray.phases import Phases
 from chameleon_ray.rounds import Round, round_of
 from chameleon_ray.sampling import Sampler
 from chameleon_ray.space import BoolArray, Configs, DesignSpace, Vector
 from chameleon_ray.tasks import Task
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """When to stop.
-
-    Attributes:
-        measurements: At most so many, failed ones and the default included.
-        deadline: No new batch after this moment, in seconds of `time.time()`.
-    """
-
-    measurements: int
-    deadline: float | None = None
-
-    def left(self, used: int) -> int:
-        """How many may still be measured."""
-        over = self.deadline is not None and time.time() >= self.deadline
-        return 0 if over else max(0, self.measurements - used)
+_ATTACHED = {"_measurer", "_phases", "_observe"}
 
 
 class History:
@@ -86,12 +69,14 @@ class _Batch:
 
     Attributes:
         configs: `(n, knobs)`.
-        answers: Their measurements, as they finish.
+        purpose: Why.
+        answers: Their measurements, as they finish; None while nobody is attached to wait.
         round: How they were picked; None of what was measured before a model knew.
     """
 
     configs: Configs
-    answers: Iterator[tuple[int, Measurement]]
+    purpose: Purpose
+    answers: Iterator[tuple[int, Measurement]] | None
     round: Round | None = None
 
 
@@ -103,6 +88,10 @@ class TaskTuner(Iterator[History]):
     the order in which they were chosen, so that a search depends on times alone, and not on when
     they were known.
 
+    It can be pickled between two batches, also with others under way. What it is attached to stays
+    behind, and `attach` gives it what it goes on with: batches that were under way are submitted
+    anew, for a measurer that knows their measurements by then to answer.
+
     Args:
         task: What to tune.
         space: Its design space.
@@ -112,13 +101,16 @@ class TaskTuner(Iterator[History]):
         sampler: Picks from it what is measured: S'.
         measurer: The hardware.
         cost_model: Learns from it.
-        budget: When to stop.
+        budget: At most so many measurements, failed ones and the default included.
         rng: The only source of randomness.
         phases: Where the time goes.
         depth: Batches under way at a time; 1 is the paper's loop.
         hopeless: So many failures without a single success, or a whole budget of them, end the
             search in an error; None: never. The first batch is measured in any case.
         observe: Told of each round, once its batch is measured.
+
+    Attributes:
+        history: Everything measured so far.
     """
 
     def __init__(
@@ -132,7 +124,7 @@ class TaskTuner(Iterator[History]):
         sampler: Sampler,
         measurer: Measurer,
         cost_model: CostModel,
-        budget: Budget,
+        budget: int,
         rng: np.random.Generator,
         phases: Phases,
         depth: int = 1,
@@ -141,13 +133,24 @@ class TaskTuner(Iterator[History]):
     ) -> None:
         self._task, self._space, self._rng = task, space, rng
         self._explorer, self._sampler, self._cost_model = explorer, sampler, cost_model
-        self._measurer, self._budget, self._phases = measurer, budget, phases
-        self._depth, self._hopeless, self._observe = depth, hopeless, observe
-        self._history, self._number = History(task, space), 0
+        self._budget, self._depth, self._hopeless = budget, depth, hopeless
+        self.history, self._number = History(task, space), 0
         self._to_start = [(first[:1], Purpose.DEFAULT)] if has_default else []
         self._to_start.append((first[has_default:], Purpose.SEARCH))
         self._under_way: deque[_Batch] = deque()
         self._closed = False
+        self.attach(measurer, phases, observe)
+
+    def attach(self, measurer: Measurer, phases: Phases, observe: Callable[[Round], None]) -> None:
+        """Say what measures from now on, where the time goes, and who is told of rounds."""
+        self._measurer, self._phases, self._observe = measurer, phases, observe
+        for batch in self._under_way:
+            batch.answers = measurer.submit(batch.configs, purpose=batch.purpose)
+
+    def __getstate__(self) -> dict[str, Any]:
+        under_way = deque(replace(batch, answers=None) for batch in self._under_way)
+        state = self.__dict__ | {"_under_way": under_way}
+        return {name: state[name] for name in state.keys() - _ATTACHED}
 
     def __next__(self) -> History:
         """The next batch, measured.
@@ -169,6 +172,10 @@ class TaskTuner(Iterator[History]):
             self.close()
         raise StopIteration
 
+    def allow(self, measurements: int) -> None:
+        """From now on the budget is so many; what is under way is waited for in any case."""
+        self._budget = measurements
+
     def close(self) -> None:
         """End it and free what the explorer holds; once or more often."""
         self._closed = True
@@ -176,9 +183,9 @@ class TaskTuner(Iterator[History]):
 
     def _fill(self) -> None:
         """Choose batches until as many are under way as may be, or nothing is left to measure."""
-        measured, failures = self._history, self._hopeless
+        measured, failures = self.history, self._hopeless
         if failures is not None:
-            failures = max(1, min(failures, self._budget.measurements))
+            failures = max(1, min(failures, self._budget))
             if len(measured.configs) >= failures and measured.failed.all():
                 raise NothingValidError(_nothing_valid(self._task, measured))
         while len(self._under_way) < self._depth and self._left:
@@ -191,11 +198,11 @@ class TaskTuner(Iterator[History]):
     def _left(self) -> int:
         """How many may still be submitted."""
         pending = sum(len(batch.configs) for batch in self._under_way)
-        return self._budget.left(len(self._history.configs) + pending)
+        return max(0, self._budget - len(self.history.configs) - pending)
 
     def _choose(self) -> tuple[Configs, Round]:
         """What to measure next, and how it was picked."""
-        space, history, phases = self._space, self._history, self._phases
+        space, history, phases = self._space, self.history, self._phases
         pending = [batch.configs for batch in self._under_way]
         configs = np.concatenate([history.configs, *pending])
         with phases.phase("fit"):
@@ -221,23 +228,26 @@ class TaskTuner(Iterator[History]):
 
     def _believed(self, pending: Configs) -> Vector:
         """The fitness that the model expects of configs `(n, knobs)`, `(n,)`."""
-        best = self._history.fitness.max(initial=0)
+        best = self.history.fitness.max(initial=0)
         return np.float32(best) * self._cost_model.score()(pending)
 
     def _submit(self, configs: Configs, purpose: Purpose, round_: Round | None = None) -> None:
         """Begin to measure as many as the budget allows."""
         configs = configs[: self._left]
         answers = self._measurer.submit(configs, purpose=purpose)
-        self._under_way.append(_Batch(configs=configs, answers=answers, round=round_))
+        self._under_way.append(
+            _Batch(configs=configs, purpose=purpose, answers=answers, round=round_)
+        )
 
     def _wait(self, batch: _Batch) -> History:
         """Until all of a batch is measured; their order is that of its configs."""
+        assert batch.answers is not None  # noqa: S101 - `attach` comes first
         answers = dict(batch.answers)
         measured = [answers[row] for row in range(len(batch.configs))]
-        self._history.add(batch.configs, measured)
+        self.history.add(batch.configs, measured)
         if batch.round is not None:
             self._observe(batch.round.ended(batch.configs, measured))
-        return self._history
+        return self.history
 
 
 def _nothing_valid(task: Task, history: History) -> str:

@@ -133,10 +133,15 @@ class Target:
         kind: `llvm` for a CPU, `cuda` for an NVIDIA GPU.
         model: LLVM's name of the CPU (`znver4`), or the GPU's architecture (`sm_90`).
         lanes: float32 lanes of one vector register.
-        cores: CPU cores that a kernel may use.
+        cores: CPU cores that a kernel may use, or a GPU's streaming multiprocessors.
     """
 
     kind: Literal["llvm", "cuda"] = "llvm"
     model: str = "native"
     lanes: int = 16
     cores: int = 1
+
+    @property
+    def threads(self) -> int:
+        """Threads of the CPU that a kernel keeps busy: on a GPU, the one that waits for it."""
+        return self.cores if self.kind == "llvm" else 1

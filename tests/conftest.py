@@ -3,4 +3,39 @@
 import sys
 from pathlib import Path
 
+import pytest
+
+from chameleon_ray import cli
+
 sys.path.insert(0, str(Path(__file__).parent))  # contracts and faulty_backend are imported by name
+
+
+@pytest.fixture
+def call(capfd):
+    """Runs a command line: exit code, stdout, stderr."""
+
+    def run(*arguments):
+        with pytest.raises(SystemExit) as caught:
+            cli.main([str(a) for a in arguments])
+        out, err = capfd.readouterr()
+        return caught.value.code or 0, out, err
+
+    return run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_ray_of_others():
+    """A Ray that a module started ends with it: another one's environment is not in its workers."""
+    yield
+    if "ray" in sys.modules:
+        sys.modules["ray"].shutdown()
+
+
+@pytest.fixture
+def store(monkeypatch):
+    """An object store with a bucket."""
+    from stores import Store
+
+    started = Store(monkeypatch)
+    yield started
+    started.stop()

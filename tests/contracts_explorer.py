@@ -176,3 +176,14 @@ class TestExplorer:
         one, other = self.explore(explorer)[0], self.explore(twin)[0]
         np.testing.assert_array_equal(one.configs, other.configs)
         twin.close()
+
+    def test_survives_pickling_between_two_rounds(self, explorer):
+        """A layer that is paused goes on with what its explorer has learned and where it was."""
+        walked, rng = space(), np.random.default_rng(0)
+        starts = walked.random(5, np.random.default_rng(9))
+        explorer.explore(walked, peak(walked), starts, rng)
+        twin, same = pickle.loads(pickle.dumps((explorer, rng)))
+        one = explorer.explore(walked, peak(walked), starts, rng)
+        other = twin.explore(walked, peak(walked), starts, same)
+        np.testing.assert_array_equal(one.configs, other.configs)
+        twin.close()

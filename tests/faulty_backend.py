@@ -10,6 +10,7 @@ from chameleon_ray.templates import default_config, design_space
 OK, RAISES_IN_BUILD, SEGFAULTS, HANGS_IN_BUILD, HANGS_IN_RUN, EATS_MEMORY, WRONG, RAISES_IN_RUN = (
     range(8)
 )
+WAITS, KILLS_ITSELF = 8, 9
 
 
 class Kernel:
@@ -37,6 +38,10 @@ class Kernel:
                 return float("inf")
             case 7:
                 raise RuntimeError("device-side assert")
+            case 8:
+                time.sleep(0.6)
+            case 9:
+                os.kill(os.getpid(), signal.SIGKILL)
         return 0.0
 
 
@@ -67,7 +72,7 @@ class Runner:
         return [(kernel.time(1),) for kernel in kernels]
 
 
-def backend(env, target, seed):
+def backend(env, target, seed, part="whole"):
     """The faulty backend."""
     return Backend(
         builder=Builder(), runner=Runner(), target=target, compiler="faulty", has_torch=False

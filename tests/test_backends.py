@@ -70,7 +70,7 @@ def test_a_repeat_that_waited_for_a_core_is_taken_again(monkeypatch):
     assert repeats(ScriptedKernel(2.0, 2.0, 9.0, 2.5), most=2, least=2) == [2.0, 2.5]
     clock = itertools.count()
     monkeypatch.setattr(tvm, "waited_seconds", lambda: float(next(clock)))
-    assert repeats(ScriptedKernel(1.0, 9.0, 4.0, 3.0, 5.0), most=1) == [3.0]
+    assert repeats(ScriptedKernel(1.0, 9.0, 4.0, 3.0, 5.0), least=1, most=1) == [3.0]
 
 
 def test_a_repeat_lasts_as_long_as_was_set():

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import MachineError, SettingsError
 from chameleon_ray.measure import Job, Outcome, Purpose
 from chameleon_ray.measure.bench import Bench
+from chameleon_ray.measure.child import Child
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.networks import network
 from chameleon_ray.tasks import Target
@@ -32,11 +34,20 @@ def job(fault, milliseconds=1):
     return Job(task=TASK, config={"fault": (fault, milliseconds)})
 
 
-@pytest.fixture
-def bench(tmp_path):
-    bench = Bench(ENV, Target(), 0, CoreLease(tmp_path))
+def running(bench):
+    """The child that runs candidates."""
+    return getattr(bench._child, "_runner", bench._child)
+
+
+@pytest.fixture(params=["one process", "one that builds and one that runs"])
+def bench(tmp_path, request):
+    runner = Child(ENV, Target(), 0, "run") if "and" in request.param else None
+    bench = Bench(ENV, Target(), 0, CoreLease(tmp_path), runner)
+    bench.start()
     yield bench
     bench.close()
+    if runner:
+        runner.kill()
 
 
 @pytest.mark.parametrize(
@@ -84,18 +95,48 @@ def test_a_fault_among_several_costs_none_of_the_others(bench, fault, outcome):
     assert times == [0.001, 0.002, 0.004, 0.005]
 
 
-def test_a_child_that_does_not_come_back_is_an_outcome(bench, monkeypatch):
-    """After a crash the next start may fail; the bench survives and tries again later."""
+def test_a_child_that_does_not_come_back_is_the_machines_fault(bench, monkeypatch):
+    """No candidate is blamed: the host is given up; a bench that is asked again tries again."""
     assert bench.measure(job(faults.SEGFAULTS)).outcome is Outcome.CRASHED
 
     def refuse():
-        raise MachineError("out of processes")
+        raise OSError("out of processes")
 
     with monkeypatch.context() as patched:
-        patched.setattr(bench._child, "start", refuse)
-        failed = bench.measure(job(faults.OK))
-        assert failed.outcome is Outcome.CRASHED
-        assert "out of processes" in failed.message
+        patched.setattr(running(bench), "start", refuse)
+        with pytest.raises(MachineError, match="out of processes"):
+            bench.measure(job(faults.OK))
+    assert bench.measure(job(faults.OK)).ok
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_child_that_somebody_kills_costs_nothing(bench, number):
+    """Its candidates are measured again: neither is to blame."""
+    assert bench.measure(job(faults.OK)).ok
+    before = running(bench)._process.pid
+    killer = threading.Timer(0.3, os.kill, [before, number])
+    killer.start()
+    measured = bench.measure_all([job(faults.OK, 1), job(faults.WAITS, 2), job(faults.OK, 3)])
+    killer.join()
+    assert [m.repeat_seconds[0] for m in measured] == [0.001, 0.002, 0.003]
+    assert running(bench)._process.pid != before
+
+
+def test_finalists_whose_child_somebody_kills_are_timed_again(bench):
+    """All of them, in turns as before."""
+    bench.start()
+    killer = threading.Timer(0.3, os.kill, [running(bench)._process.pid, signal.SIGKILL])
+    killer.start()
+    compared = bench.compare([job(faults.OK, 1), job(faults.WAITS, 2)])
+    killer.join()
+    assert all(m.ok for m in compared)
+
+
+def test_a_candidate_that_is_killed_again_and_again_is_taken_for_the_cause(bench):
+    """It eats so much that the system ends it, say; the third time it is given up."""
+    measured = bench.measure(job(faults.KILLS_ITSELF))
+    assert measured.outcome is Outcome.CRASHED
+    assert "SIGKILL, 3 times in a row" in measured.message
     assert bench.measure(job(faults.OK)).ok
 
 

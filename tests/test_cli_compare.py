@@ -45,6 +45,9 @@ def test_what_is_no_seed_is_refused(text):
     [
         (["--space", "x.json", "--network", "resnet18"], "one of them"),
         (["--layers", "1"], "--network"),
+        (["--network", "resnet18", "--layers", ""], "--layers: no layer is named"),
+        (["--layers", ""], "--layers and --env belong to --network"),
+        (["--seeds", ""], "--seeds: '' is no seed"),
         (["--seeds", "5-1"], "upside down"),
         (["--policy", "nonesuch", "--space", "PATH"], "unknown policy"),
         (["--space", "nowhere.json"], "nowhere.json"),

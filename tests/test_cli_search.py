@@ -6,24 +6,16 @@ import sys
 
 import pytest
 
-from chameleon_ray import cli, record
+from chameleon_ray import record
 from chameleon_ray.errors import RunFolderError
 
 SPACE = "convolution_A4000"
 
 
-@pytest.fixture
-def call(capfd, tmp_path, monkeypatch):
-    """Runs a command line in an empty folder: exit code, stdout, stderr."""
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    """What a command leaves in its folder is nobody's."""
     monkeypatch.chdir(tmp_path)
-
-    def run(*arguments):
-        with pytest.raises(SystemExit) as caught:
-            cli.main([str(a) for a in arguments])
-        out, err = capfd.readouterr()
-        return caught.value.code or 0, out, err
-
-    return run
 
 
 @pytest.fixture
@@ -121,7 +113,7 @@ def test_lines_appear_as_searches_end(call, small, monkeypatch):
         (["small.json"], "SPACE: small stands twice"),
         (["--env", "cpu"], "chameleon-ray tune NETWORK --env cpu"),
         (["--env", "simulated"], "has the measurer 'simulated'"),
-        (["--env", "gpu"], "Known: cpu, recorded, simulated"),
+        (["--env", "gpu"], "Known: cpu, cuda, recorded, simulated"),
     ],
 )
 def test_input_is_refused_before_the_first_search(call, small, monkeypatch, arguments, message):
@@ -172,6 +164,7 @@ def test_a_shipped_space_from_anywhere(call):
         ([], "give NETWORK and --layer N to measure a layer whole, or --run RUN alone"),
         (["--run", "runs/x", "--layer", "2"], "or --run RUN alone"),
         (["resnet18"], "give --layer N; `chameleon-ray layers resnet18`"),
+        (["resnet18", "--layer", "99"], "--layer: unknown layer '99'. Known: 1, 2, 3"),
         (["resnet18", "--layer", "0"], "not a whole number of at least 1"),
         (["resnet18", "--layer", "2", "--limit", "0"], "not a whole number of at least 1"),
         (["--run", "runs/x"], "not a run folder: there is no such folder"),

@@ -190,6 +190,42 @@ def test_command(monkeypatch, capfd, status, code):
     assert json.loads(out)["usable"] is (code == 0)
 
 
+def test_cuda_without_a_gpu_is_not_asked_for(monkeypatch):
+    """It takes no time then, and is no fault."""
+    monkeypatch.setattr(doctor.shutil, "which", lambda _tool: None)
+    monkeypatch.setattr(doctor, "in_child", None)
+    assert doctor.check_cuda().status == "ok"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status", "found"),
+    [
+        (
+            {"compiler": "NVRTC 13.5", "gpu": "NVIDIA H100, sm_90", "wrong": []},
+            "ok",
+            "NVRTC 13.5; NVIDIA H100, sm_90",
+        ),
+        ({"wrong": ["there is no compiler"]}, "warn", "there is no compiler"),
+        (
+            {"compiler": "NVRTC 13.5", "gpu": "a GPU", "wrong": ["process 7 computes there, too"]},
+            "warn",
+            "NVRTC 13.5; a GPU; process 7 computes there, too",
+        ),
+    ],
+)
+def test_cuda_with_a_gpu(monkeypatch, answer, status, found):
+    """What compiles, what runs, and what is wrong with either."""
+    monkeypatch.setattr(doctor.shutil, "which", lambda _tool: "/usr/bin/nvidia-smi")
+    monkeypatch.setattr(doctor, "in_child", lambda _function: answer)
+    assert (doctor.check_cuda().status, doctor.check_cuda().found) == (status, found)
+
+
+def test_cuda_is_tried_in_a_child():
+    """Here there is no driver, and the child says so."""
+    answer = attempts.in_child("try_cuda")
+    assert any("no NVIDIA driver" in wrong or "no compiler" in wrong for wrong in answer["wrong"])
+
+
 def test_every_check_is_examined(monkeypatch):
     """The order in which they are printed; the slow ones are stubbed."""
     monkeypatch.setattr(doctor, "in_child", failing)

@@ -15,6 +15,7 @@ from contracts_explorer import (
 
 from chameleon_ray.explorers import Candidates, make_explorer
 from chameleon_ray.explorers.annealing import AnnealingExplorer, _Best, accept, propose
+from chameleon_ray.ray_access import start_ray
 from chameleon_ray.settings import AnnealingSettings, PpoSettings, RandomSettings
 from chameleon_ray.space import DesignSpace, options, split
 
@@ -290,19 +291,12 @@ class TestWorkers:
     """Rollouts in other processes."""
 
     @pytest.fixture(autouse=True)
-    def cluster(self):
+    def cluster(self, monkeypatch):
         import ray
 
         ray.shutdown()
-        ray.init(
-            address="local",
-            num_cpus=3,
-            include_dashboard=False,
-            object_store_memory=100 * 2**20,
-            log_to_driver=False,
-            logging_level="ERROR",
-            runtime_env={"env_vars": {"PYTHONPATH": str(Path(__file__).parent)}},
-        )
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        start_ray(cpus=3)
         yield
         ray.shutdown()
 

@@ -3,9 +3,10 @@
 import multiprocessing
 import os
 import signal
+import threading
 import time
 
-from chameleon_ray.measure.lease import CoreLease
+from chameleon_ray.measure.lease import CoreLease, GpuLease
 
 
 def _hold(folder, mode, ready, release):
@@ -63,3 +64,22 @@ def test_a_killed_holder_gives_its_lease_back(tmp_path):
     timing.process.join()
     with CoreLease(tmp_path).exclusive():
         assert timing.process.exitcode == -signal.SIGKILL
+
+
+def test_a_gpu_is_leased_by_itself_and_its_builders_wait_for_nobody(tmp_path):
+    """Threads and runs that time there take turns; another GPU, and the cores, are not its own."""
+    gpu, same, other = (GpuLease(name, tmp_path) for name in ("GPU-1/2", "GPU-1/2", "GPU-3"))
+    order = []
+
+    def time_there():
+        with same.exclusive():
+            order.append("the other thread")
+
+    with gpu.exclusive():
+        waiting = threading.Thread(target=time_there)
+        waiting.start()
+        with other.exclusive(), gpu.shared(), CoreLease(tmp_path).exclusive():
+            time.sleep(0.2)
+            order.append("this thread")
+    waiting.join(30)
+    assert order == ["this thread", "the other thread"]

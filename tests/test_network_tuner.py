@@ -85,7 +85,10 @@ def test_a_finished_run_is_answered_by_its_journal_and_may_go_further(tmp_path, 
     again = tune("resnet18", trials=24, **arguments)
     assert jobs(folder) == before
     assert [x.best_config for x in again.layers] == [x.best_config for x in first.layers]
-    further = tune("resnet18", trials=40, **arguments)
+    seen = []
+    further = tune("resnet18", trials=40, on_progress=seen.append, **arguments)
+    assert min(row.measurements for progress in seen for row in progress.layers) == 24
+    assert all(row.best_seconds for row in seen[0].layers)
     assert [x.measurements for x in further.layers] == [40, 40]
     assert "simulated" in further.device
     searched = [key for key in jobs(folder) if key[1] in (Purpose.SEARCH, Purpose.DEFAULT)]
@@ -250,7 +253,7 @@ def test_a_time_budget_gives_every_layer_its_share(tmp_path, policy):
         policy=policy,
         layers=[1, 2, 3, 4],
         trials=100_000,
-        time_budget_seconds=16,
+        time_budget_seconds=40,
         run=tmp_path / "run",
     )
     assert not result.finished

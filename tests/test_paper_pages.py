@@ -22,7 +22,6 @@ from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.results import NetworkResult
 from chameleon_ray.rounds import RoundJournal
 from chameleon_ray.session import ray_session
-from chameleon_ray.task_tuner import Budget
 from chameleon_ray.templates import default_config, design_space
 
 pytest.importorskip("matplotlib", reason="an optional dependency: pip install '.[figures]'")
@@ -96,9 +95,7 @@ def tune_here(network, *, env, policy, layers, trials, run, seed, on_progress):
         policy=policy,
         layers=layers,
         trials=trials,
-        time_budget_seconds=None,
         seed=seed,
-        address=None,
     )
     journal = Journal(run, Provenance(machine="simulated device", compiler="none"))
     for layer in plan.layers:
@@ -110,7 +107,7 @@ def tune_here(network, *, env, policy, layers, trials, run, seed, on_progress):
             space,
             plan.policy,
             measurer=SimulatedMeasurer(task.key, space, seconds),
-            budget=Budget(measurements=trials),
+            budget=trials,
             seed=seed,
             rng=np.random.default_rng([seed, layer.index]),
             phases=Phases(),

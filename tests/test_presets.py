@@ -49,9 +49,10 @@ def folder(tmp_path, monkeypatch):
 
 def test_shipped_ones_are_known_and_load(folder):
     """Every shipped preset can be used from anywhere."""
-    assert presets.known("envs") == ["cpu", "recorded", "simulated"]
+    assert presets.known("envs") == ["cpu", "cuda", "recorded", "simulated"]
     assert presets.known("policies") == SHIPPED_POLICIES
-    assert presets.known("clusters") == ["local"]
+    shipped = ["aws", "gcp", "kubernetes", "local", "one_box", "ssh"]
+    assert presets.known("clusters") == shipped
     for name in presets.known("policies"):
         assert presets.load_policy(name)[0] == name
     for name in presets.known("envs"):
@@ -86,7 +87,7 @@ def test_unknown_name_tells_the_known_ones(folder):
     """A misspelt name is answered with the nearest known one."""
     with pytest.raises(UnknownNameError, match=r"policy 'chamelon'.*'chameleon'\?.*autotvm"):
         presets.load_policy("chamelon")
-    with pytest.raises(UnknownNameError, match=r"env 'gpu'.*cpu, recorded, simulated"):
+    with pytest.raises(UnknownNameError, match=r"env 'gpu'.*cpu, cuda, recorded, simulated"):
         presets.load_env("gpu")
 
 
@@ -103,8 +104,8 @@ def test_missing_file(folder):
         ("initial: 4\ninitial: 5\n", r"mine\.yaml, line 2: .*'initial' stands twice"),
         ("- 1\n- 2\n", r"mine\.yaml: \(the whole file\)"),
         ("initial: many\n", r"mine\.yaml: initial: .*'many'"),
-        ("initial: 0\n", r"mine\.yaml: initial: .*greater than 0.*found 0"),
-        ("explorer: {kind: ppo, steps: -1}\n", r"mine\.yaml: explorer\.steps: .*found -1"),
+        ("initial: 0\n", r"mine\.yaml: initial: 0 is too small; give a whole number above 0"),
+        ("explorer: {kind: ppo, steps: -1}\n", r"mine\.yaml: explorer\.steps: -1 is too small"),
         ("a: !!python/object:os.system {}\n", r"mine\.yaml, line 1: not valid YAML"),
     ],
 )
@@ -152,9 +153,10 @@ def test_what_each_policy_is(folder):
     assert random.sampler.epsilon == 0
 
 
-def test_cluster_file_ends_no_ray():
+@pytest.mark.parametrize("name", ["local", "one_box", "ssh"])
+def test_cluster_file_ends_no_ray(name):
     """`ray up` with the shipped file must not stop what the user already runs."""
-    cluster = presets.read(presets.find("clusters", "local"))
+    cluster = presets.read(presets.find("clusters", name))
     assert cluster["provider"]["type"] == "local"
     assert "ray stop" not in yaml.safe_dump(cluster)
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from chameleon_ray import parts as parts_module
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
-from chameleon_ray.records import Journal, Provenance, read_records
+from chameleon_ray.measure.drift import OUT_OF_LINE
+from chameleon_ray.records import Journal, Provenance, drifts, read_records
+from chameleon_ray.storage import open_folder
 
 PROVENANCE = Provenance(
     machine="EPYC 9654, 4 cores",
@@ -300,18 +303,45 @@ def test_a_newer_schema_is_refused(tmp_path):
     journal = Journal(tmp_path, PROVENANCE)
     journal.append([measurement()])
     path = tmp_path / parts(tmp_path)[0]
-    table = pq.read_table(path).replace_schema_metadata({"schema_version": "2"})
+    table = pq.read_table(path).replace_schema_metadata({"schema_version": "3"})
     pq.write_table(table, path)
-    with pytest.raises(RunFolderError, match=r"schema 2 .* up to 1\. Update chameleon-ray"):
+    with pytest.raises(RunFolderError, match=r"schema 3 .* up to 2\. Update chameleon-ray"):
         journal.records()
     assert parts(tmp_path) == [path.name]
+
+
+def test_an_older_schema_is_read(tmp_path):
+    """Version 1 did not say which device measured; merging brings it up to date."""
+    journal = Journal(tmp_path, PROVENANCE)
+    journal.append([replace(measurement(), device="gpu:0")])
+    path = tmp_path / parts(tmp_path)[0]
+    table = pq.read_table(path).drop_columns(["device"])
+    pq.write_table(table.replace_schema_metadata({"schema_version": "1"}), path)
+    assert [r.measurement.device for r in journal.records()] == [""]
+    for number in range(32):
+        journal.append([replace(measurement(number), device="gpu:0")])
+    assert len(parts(tmp_path)) < 32
+    assert [r.measurement.device for r in journal.records()] == [""] + ["gpu:0"] * 32
+
+
+def test_what_a_device_that_drifted_measured_of_late_is_doubtful(tmp_path):
+    """Since its last good look; nothing of other devices."""
+    journal = Journal(tmp_path, PROVENANCE)
+    good = replace(measurement(), purpose=Purpose.REFERENCE, device="a")
+    drifted = replace(good, outcome=Outcome.DRIFTED, message="it is 1.5 times as slow")
+    a, b = (replace(measurement(), device=name) for name in "ab")
+    doubted = replace(good, message=OUT_OF_LINE)
+    records = journal.append([a, good, a, b, a, doubted, a, drifted, a, good, a])
+    (line,) = drifts(records)
+    assert "UTC, a: it is 1.5 times as slow; doubtful: jobs 3 to 7 of it." in line
+    assert drifts(journal.append([good, drifted])) == [line.split("; doubtful")[0] + "."]
 
 
 def test_the_columns_are_typed(tmp_path):
     """Anything that reads Parquet finds named, typed columns and the schema's version."""
     Journal(tmp_path, PROVENANCE).append([measurement()])
     schema = pq.read_schema(tmp_path / parts(tmp_path)[0])
-    assert schema.metadata[b"schema_version"] == b"1"
+    assert schema.metadata[b"schema_version"] == b"2"
     assert schema.field("config").type == pa.map_(pa.string(), pa.list_(pa.int64()))
     assert schema.field("repeat_seconds").type == pa.list_(pa.float64())
     assert schema.field("measured_at").type == pa.timestamp("us", tz="UTC")
@@ -379,7 +409,7 @@ def test_reading_while_another_process_merges(tmp_path, monkeypatch):
     journal = Journal(tmp_path, PROVENANCE)
     for i in range(32):
         journal.append([measurement(i)])
-    listed = parts_module._parts(tmp_path, "records")
+    listed = parts_module._parts(open_folder(tmp_path), "records")
     journal.append([measurement(32)])
     answers = iter([listed])
     true_parts = parts_module._parts

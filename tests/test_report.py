@@ -104,7 +104,7 @@ def test_a_stopped_layer_is_told():
     )
     text = shown(result(stopped, layer_result(1), finished=False))
     assert row_of(text, "1  512->512")[6:] == ["-"] * 7
-    assert "Layer 1 (512->512 3x3 @7) was stopped: nothing valid [16 crashed]" in text
+    assert "Layer 1 (512->512 3x3 @7): nothing valid [16 crashed]." in text
     assert row_of(text, "all, by uses")[5:] == ["-"] * 7
     assert "ended before all measurements" in text
 

@@ -110,3 +110,14 @@ def test_if_nothing_can_be_timed_the_next_call_tries_again(retimer, fake):
     assert not retimer._path.exists()
     fake.fails = frozenset()
     assert retimer.retime("l", TASK, told, origin="o").seconds == 2.0
+
+
+@pytest.mark.parametrize("damage", ['{"l": {"of"', "[1, 2]", ""])
+def test_a_damaged_file_is_taken_anew(retimer, fake, damage):
+    """Cut off, something else, empty: times can be had again."""
+    retimer.retime("l", TASK, [timed(3, 0.1)], origin="o")
+    retimer._path.write_text(damage)
+    another = again(retimer)
+    assert another.retime("l", TASK, [timed(3, 0.1)], origin="o").seconds == 3.0
+    assert len(fake.compared) == 2
+    another.close()

@@ -1,6 +1,5 @@
 """Rounds: what the loop tells of them, and the journal that keeps each once."""
 
-import asyncio
 import dataclasses
 import sys
 from datetime import UTC, datetime
@@ -11,9 +10,7 @@ import pytest
 from contracts import a_space
 
 from chameleon_ray import rounds
-from chameleon_ray.coordinator import Coordinator
 from chameleon_ray.cost_model import make_cost_model
-from chameleon_ray.errors import RunFolderError
 from chameleon_ray.explorers import Candidates, WalkReport, report_of
 from chameleon_ray.explorers.around import SparingExplorer
 from chameleon_ray.measure import Measurement, Outcome, Purpose
@@ -23,7 +20,7 @@ from chameleon_ray.records import Journal, Provenance, read_records
 from chameleon_ray.rounds import _KIND, Round, RoundJournal, read_rounds
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import AdaptiveSettings, CostModelSettings, GreedySettings, Policy
-from chameleon_ray.task_tuner import Budget, TaskTuner
+from chameleon_ray.task_tuner import TaskTuner
 from chameleon_ray.tasks import NamedTask
 
 SPACE = a_space()
@@ -96,7 +93,7 @@ def rounds_of(*, explorer, sampler, trials=40):
         sampler=make_sampler(Policy(sampler=sampler)),
         measurer=Halves(),
         cost_model=make_cost_model(CostModelSettings(), seed=0),
-        budget=Budget(measurements=trials),
+        budget=trials,
         rng=rng,
         phases=Phases(),
         observe=told.append,
@@ -207,18 +204,6 @@ def test_a_damaged_part_costs_its_rounds_alone(tmp_path):
     assert [r.number for r in rounds] == [1, 2]
     assert damaged == [f"{victim.name}.damaged"]
     assert (tmp_path / "rounds-00000003-00000003.parquet").exists()
-
-
-def test_a_round_that_cannot_be_kept_ends_the_run(tmp_path):
-    """The coordinator remembers the error, and no more is measured."""
-    file = tmp_path / "run"
-    file.write_text("not a folder")
-    coordinator = object.__new__(Coordinator)
-    coordinator._rounds, coordinator._error = RoundJournal(file), None
-    asyncio.run(coordinator.note_round(ROUND))
-    assert isinstance(coordinator._error, RunFolderError)
-    with pytest.raises(RunFolderError, match="cannot keep records there"):
-        coordinator._check()
 
 
 POLICY = """

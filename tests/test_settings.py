@@ -15,10 +15,16 @@ from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import (
     AdaptiveSettings,
     AnnealingSettings,
+    CostModelSettings,
+    ForestSettings,
+    GaussianSettings,
+    GeneticSettings,
     GreedySettings,
     Policy,
     PpoSettings,
     RandomSettings,
+    StagedSettings,
+    ThompsonSettings,
 )
 
 
@@ -88,23 +94,35 @@ def test_an_unknown_key_is_named_with_the_known_ones(read, text, words):
         (
             policy,
             "candidates: 0",
-            ["policies/mine.yaml", "candidates", "greater than 0", "found 0"],
+            ["policies/mine.yaml", "candidates: 0 is too small", "above 0", "it is 64"],
         ),
-        (policy, "candidates: many", ["candidates", "integer", "'many'"]),
-        (policy, "cost_model: {learning_rate: -1}", ["cost_model.learning_rate", "found -1"]),
+        (policy, "candidates: many", ["candidates", "'many' is not a whole number", "it is 64"]),
+        (
+            policy,
+            "cost_model: {learning_rate: -1}",
+            ["cost_model.learning_rate: -1 is too small; give a number above 0"],
+        ),
         (policy, "explorer: {kind: ppo, waves: 7}", ["explorer", "waves (7) must divide"]),
         (
             policy,
             "sampler: {kind: adaptive, threshold: 1}",
-            ["sampler.threshold", "greater than 1"],
+            ["sampler.threshold: 1 is too small", "above 1", "it is 2.5"],
         ),
         (
             policy,
             "sampler: {kind: greedy, epsilon: 1.5}",
-            ["sampler.epsilon", "less than or equal"],
+            ["sampler.epsilon: 1.5 is too large", "at most 1", "it is 0.05"],
         ),
         (env, "memory_bytes: 1000", ["memory_bytes", "268435456"]),
-        (env, "measurer: fpga", ["measurer", "simulated", "'fpga'"]),
+        (env, "devices: 9999", ["devices: 9999 is too large", "at most 4096"]),
+        (env, "cores: 1.5", ["cores: 1.5 is not a whole number"]),
+        (env, "measurement_seconds: .inf", ["measurement_seconds: inf is not finite"]),
+        (env, "sleep: 3", ["sleep: 3 is neither true nor false", "it is false"]),
+        (env, "model: 5", ["model: 5 is not a text", "quotes"]),
+        (env, "keep_variables: HOME", ["keep_variables: 'HOME' is not a list", "[A, B]"]),
+        (env, "repeats: 3", ["repeats: 3 is not a mapping"]),
+        (policy, "initial:", ["initial: nothing is not a whole number"]),
+        (policy, "explorer: {kind: 'a:B', options: {x: [1]}}", ["explorer.options: [1]", "plain"]),
         (env, "[1, 2]", ["envs/mine.yaml", "the whole file"]),
     ],
 )
@@ -113,6 +131,51 @@ def test_a_bad_value_is_named_with_its_limit(read, text, words):
     with pytest.raises(SettingsError) as caught:
         read(text)
     assert all(word in str(caught.value) for word in words), caught.value
+
+
+@pytest.mark.parametrize(
+    ("read", "text", "words"),
+    [
+        (env, "measurer: simulatd", ["measurer 'simulatd'", "mean 'simulated'?", "tvm, simulated"]),
+        (env, "measurer: fpga", ["measurer 'fpga'", "recorded, package.module:function"]),
+        (env, "measurer: 3", ["measurer '3'", "tvm"]),
+        (env, "target: rocm", ["target 'rocm'", "Known: llvm, cuda."]),
+        (policy, "start: spred", ["start 'spred'", "mean 'spread'?", "random, spread"]),
+        (policy, "explorer: {kind: 'a b:C'}", ["explorer.kind 'a b:C'", "package.module:Class"]),
+    ],
+)
+def test_a_value_that_is_no_choice_is_named_with_the_choices(read, text, words):
+    """As a name is that no preset has."""
+    with pytest.raises(UnknownNameError) as caught:
+        read(text)
+    assert all(word in str(caught.value) for word in words), caught.value
+    assert "pydantic" not in str(caught.value)
+
+
+def numbers(kind):
+    """The keys of settings that want a number."""
+    for field in dataclasses.fields(kind):
+        if type(field.default) in (int, float):
+            yield kind, field.name
+
+
+@pytest.mark.parametrize(
+    ("kind", "key"),
+    [
+        pair
+        for kind in (
+            *[Policy, Env, RepeatSettings, PpoSettings, AnnealingSettings, GeneticSettings],
+            *[RandomSettings, AdaptiveSettings, GreedySettings, ThompsonSettings],
+            *[CostModelSettings, ForestSettings, GaussianSettings, StagedSettings],
+        )
+        for pair in numbers(kind)
+    ],
+)
+@pytest.mark.parametrize("value", ["yes", "off"])
+def test_a_boolean_is_no_number(kind, key, value):
+    """Python takes true for 1; a file in which `initial: yes` stands means something else."""
+    with pytest.raises(SettingsError, match=f"{key}: (true|false) is no number; give a"):
+        parse(kind, yaml.safe_load(f"{key}: {value}"), where="mine.yaml")
 
 
 @pytest.mark.parametrize("kind", [Policy, Env])
@@ -173,3 +236,13 @@ def test_a_sampler_of_ones_own_is_made_with_its_options(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     settings = policy("sampler: {kind: 'own_sampler:Own', options: {reach: 3}}")
     assert make_sampler(settings).reach == 3
+
+
+def test_many_devices_make_batches_larger_and_never_smaller():
+    """Where the sampler has a batch; the policy itself is not changed."""
+    policy = Policy(sampler=GreedySettings(batch=8))
+    assert policy.busy_enough(12).sampler.batch == 12
+    assert policy.busy_enough(4) is policy
+    assert policy.sampler.batch == 8
+    clustered = Policy(sampler=AdaptiveSettings())
+    assert clustered.busy_enough(12) is clustered

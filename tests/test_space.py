@@ -262,6 +262,20 @@ def test_all_valid_lists_each_allowed_config_once_and_refuses_large_spaces():
         space.all_valid(limit=11)
 
 
+def test_valid_configs_are_counted_or_estimated():
+    """Exactly up to a million configs, beyond that from draws that are the same each time."""
+    knobs = [options(name, range(10)) for name in "abcdef"]
+    half = Constraint(name="half", holds=lambda values: values["a"][:, 0] < 5)
+    space = DesignSpace("million", knobs, constraints=[half])
+    assert space.count_valid() == 500_000
+    assert space.estimate_valid() == pytest.approx(500_000, rel=0.01)
+    assert space.estimate_valid() == space.estimate_valid()
+    larger = DesignSpace("more", [*knobs, options("g", (0, 1))], constraints=[half])
+    assert larger.count_valid() is None
+    assert larger.estimate_valid() == pytest.approx(1_000_000, rel=0.01)
+    assert larger.only(np.zeros((1, 7), np.int32), name="one").count_valid() == 1
+
+
 def test_broken_names_the_constraints():
     """A config's broken constraints are named, and a valid config has none."""
     space = space_of(4, 3, constraints=[EVEN])

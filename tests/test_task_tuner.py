@@ -1,5 +1,7 @@
 """The loop of Figure 3, with every part replaced: no Ray, no TVM, no clock."""
 
+import pickle
+
 import numpy as np
 import pytest
 from contracts import a_space
@@ -12,7 +14,7 @@ from chameleon_ray.networks import network
 from chameleon_ray.phases import Phases
 from chameleon_ray.sampling import make_sampler
 from chameleon_ray.settings import CostModelSettings, GreedySettings, Policy
-from chameleon_ray.task_tuner import Budget, History, TaskTuner
+from chameleon_ray.task_tuner import History, TaskTuner
 
 TASK = network("resnet18")[0].task
 SPACE = a_space()
@@ -84,7 +86,7 @@ def tuning(measurer, *, budget, seed=0, batch=8, draws=512, depth=1, cost_model=
 def test_it_learns_and_spends_exactly_the_budget():
     """Sixty measurements, no config twice, and later batches are faster than the first."""
     measurer = TableMeasurer()
-    *_, history = tuning(measurer, budget=Budget(measurements=60))
+    *_, history = tuning(measurer, budget=60)
     assert len(history.configs) == 60
     assert len(SPACE.distinct(history.configs)) == 60
     assert measurer.purposes[0] is Purpose.DEFAULT
@@ -96,7 +98,7 @@ def test_the_order_in_which_results_arrive_does_not_matter():
     """Measurements belong to their configs, and the same seed takes the same path."""
     histories = []
     for _ in range(2):
-        *_, history = tuning(TableMeasurer(), budget=Budget(measurements=40))
+        *_, history = tuning(TableMeasurer(), budget=40)
         histories.append(history)
         for config, measurement in zip(history.configs, history.measurements, strict=True):
             assert SPACE.describe(config) == measurement.config
@@ -126,7 +128,7 @@ class Watched(TableMeasurer):
 def test_so_many_batches_are_under_way(depth):
     """The first two are alone; from then on the next begin before the oldest is waited for."""
     measurer = Watched()
-    *_, history = tuning(measurer, budget=Budget(measurements=50), depth=depth)
+    *_, history = tuning(measurer, budget=50, depth=depth)
     assert len(SPACE.distinct(history.configs)) == 50
     under_way, most = 0, []
     for kind, _ in measurer.events:
@@ -151,7 +153,7 @@ def test_what_is_under_way_is_believed_to_come_out_as_predicted():
         def score(self):
             return lambda configs: np.full(len(configs), 0.25, dtype=np.float32)
 
-    tuner = tuning(Watched(), budget=Budget(measurements=40), depth=2, cost_model=Believer())
+    tuner = tuning(Watched(), budget=40, depth=2, cost_model=Believer())
     *_, history = tuner
     sizes = [9, 17, 25, 33]  # the second fit waits for no batch: the first eight are under way
     assert [len(fitness) for fitness in seen] == sizes
@@ -162,12 +164,19 @@ def test_what_is_under_way_is_believed_to_come_out_as_predicted():
     assert next(tuner, None) is None
 
 
-def test_a_deadline_that_has_passed_starts_nothing():
-    """The time budget ends the search between batches."""
+def test_what_is_no_longer_allowed_is_not_started():
+    """A time budget that is over ends the search between two batches, or before the first."""
     measurer = TableMeasurer()
-    *_, history = tuning(measurer, budget=Budget(measurements=60, deadline=0.0))
+    search = tuning(measurer, budget=60)
+    search.allow(0)
+    *_, history = search
     assert measurer.purposes == []
     assert history.best_seconds is None
+    search = tuning(measurer, budget=60)
+    next(search), next(search)
+    search.allow(0)
+    assert next(search, None) is None
+    assert len(measurer.purposes) == len(search.history.configs) == 9
 
 
 @pytest.mark.parametrize(("trials", "failures"), [(60, 33), (20, 20)])
@@ -175,13 +184,13 @@ def test_a_search_without_anything_valid_ends_in_an_error(trials, failures):
     """After 32 failures, to the end of their batch, or all of its budget; with a whole message."""
     told = rf"(?s){failures} build_error.*no such intrinsic.*doctor"
     with pytest.raises(NothingValidError, match=told):
-        list(tuning(TableMeasurer(fails=lambda config: True), budget=Budget(measurements=trials)))
+        list(tuning(TableMeasurer(fails=lambda config: True), budget=trials))
 
 
 def test_failures_count_and_never_win():
     """A failed measurement uses the budget, has fitness zero and is no finalist."""
     measurer = TableMeasurer(fails=lambda config: config[0] % 2 == 0)
-    *_, history = tuning(measurer, budget=Budget(measurements=40))
+    *_, history = tuning(measurer, budget=40)
     assert len(history.configs) == 40
     assert history.failed.any()
     assert (history.fitness[history.failed] == 0).all()
@@ -191,7 +200,7 @@ def test_failures_count_and_never_win():
 def test_a_small_space_ends_when_all_of_it_is_measured():
     """The budget is larger than the space."""
     everything = {"batch": 10**6, "draws": 10**6}
-    *_, history = tuning(TableMeasurer(), budget=Budget(measurements=10**6), **everything)
+    *_, history = tuning(TableMeasurer(), budget=10**6, **everything)
     assert len(history.configs) == len(SPACE.all_valid())
 
 
@@ -217,3 +226,30 @@ def test_a_remeasured_config_counts_with_its_later_time():
     assert history.best_seconds == 0.5
     assert (history.best(1)[0] == configs[1]).all()
     assert len(history.measurements) == len(history.configs) == 3
+
+
+@pytest.mark.parametrize("depth", [1, 2])
+def test_a_search_that_is_pickled_between_two_batches_goes_on_as_if_it_were_not(depth):
+    """What is under way is asked for again; what it is attached to stays behind."""
+    budget = 60
+    *_, whole = tuning(TableMeasurer(), budget=budget, depth=depth)
+    search = tuning(TableMeasurer(), budget=budget, depth=depth)
+    for _ in range(3):
+        next(search)
+    assert len(search.history.configs) < 60
+    resumed, told = pickle.loads(pickle.dumps(search)), []
+    resumed.attach(TableMeasurer(), Phases(), told.append)
+    *_, history = resumed
+    np.testing.assert_array_equal(history.configs, whole.configs)
+    assert told[-1].chosen
+
+
+def test_a_search_that_is_allowed_nothing_more_waits_for_what_is_under_way():
+    """And measures nothing more."""
+    search = tuning(TableMeasurer(), budget=100, depth=2)
+    for _ in range(3):
+        next(search)
+    before = len(search.history.configs)
+    search.allow(0)
+    *_, history = search
+    assert before < len(history.configs) <= before + 8

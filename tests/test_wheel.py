@@ -55,7 +55,8 @@ def test_what_is_in_it(wheel):
     assert {name.split("/")[0] for name in names} == {"chameleon_ray", info}
     for name in ("_presets/envs/cpu.yaml", "_presets/policies/chameleon.yaml", "py.typed"):
         assert f"chameleon_ray/{name}" in names
-    assert "chameleon_ray/_presets/clusters/local.yaml" in names
+    for name in ("local.yaml", "grafana_dashboard.json"):
+        assert f"chameleon_ray/_presets/clusters/{name}" in names
     for name in ("convolution_A4000.json.gz", "gemm_RTX_2080_Ti.json.gz", "LICENSE", "README.md"):
         assert f"chameleon_ray/spaces/{name}" in names
     assert f"{info}/licenses/LICENSE" in names

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import ray
 import torch
+import torch._dynamo  # here, so that the seconds are not those of the first optimiser
 from ray.rllib.algorithms.ppo import PPO
 from ray.rllib.core import COMPONENT_LEARNER, COMPONENT_RL_MODULE, DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
@@ -31,10 +32,10 @@ from chameleon_ray.environment import random_starts
 from chameleon_ray.explorers import Candidates, Ensemble, WalkReport
 from chameleon_ray.explorers.rollout import Share, WalkRunner, Walks
 from chameleon_ray.policy import ppo_config
+from chameleon_ray.ray_access import start_ray
 from chameleon_ray.settings import PpoSettings
 from chameleon_ray.space import Configs, DesignSpace, Score
 
-_STORE_BYTES = 200 * 2**20
 _BEST_SHARE = 4  # one walk in so many starts at a best measured config
 _LEARNED = (ENTROPY_KEY, VF_LOSS_KEY, POLICY_LOSS_KEY)
 
@@ -160,6 +161,7 @@ class PpoExplorer:
     """Adaptive exploration with an agent that is kept from round to round (section 3.2).
 
     RLlib needs Ray even without worker processes: where none runs, a small local one is started.
+    Pickled, it keeps what its agent has learned, and builds the rest anew.
 
     Args:
         settings: Tables 7 and 9.
@@ -174,7 +176,14 @@ class PpoExplorer:
         self._seed = seed
         self._algorithm: ExplorationAlgorithm | None = None
         self._space_name = ""
+        self._agent: dict[str, Any] = {}  # what a pickled explorer had learned
         self.report: WalkReport | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        agent = self._agent
+        if self._algorithm is not None:
+            agent = self._algorithm.learner_group.get_state(components=COMPONENT_LEARNER)
+        return self.__dict__ | {"_algorithm": None, "_agent": agent}
 
     def explore(
         self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
@@ -220,9 +229,13 @@ class PpoExplorer:
             env_runner=WalkRunner,
         )
         with _quiet_ray():
-            _ensure_ray(cpus=1 + self._settings.workers)
+            if not ray.is_initialized():
+                start_ray(cpus=1 + self._settings.workers)
             self._algorithm = config.build_algo()
-        self._space_name = space.name
+        if self._agent:
+            self._algorithm.learner_group.set_state(self._agent)
+            self._agent = {}
+        self._space_name = self._space_name or space.name
         return self._algorithm
 
     def _episodes(
@@ -239,19 +252,6 @@ class PpoExplorer:
         if isinstance(score, Ensemble):
             scores = tuple(score.member(rng) for _ in range(waves))
         return Walks(scores=scores, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds)
-
-
-def _ensure_ray(*, cpus: int) -> None:
-    """Start a local Ray if this process has none; a cluster is never joined by accident."""
-    if not ray.is_initialized():
-        ray.init(
-            address="local",
-            num_cpus=cpus,
-            include_dashboard=False,
-            object_store_memory=_STORE_BYTES,
-            logging_level=logging.ERROR,
-            log_to_driver=False,
-        )
 
 
 @contextmanager

@@ -8,10 +8,11 @@ that may crash, hang or be killed. A `Measurer` is what the search sees: configs
 from __future__ import annotations
 
 import enum
+import itertools
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from chameleon_ray.space import Configs, KnobValues
 from chameleon_ray.tasks import Conv2d
@@ -29,11 +30,15 @@ class Outcome(enum.StrEnum):
     WRONG_OUTPUT = "wrong_output"
     CRASHED = "crashed"
     DEVICE_LOST = "device_lost"
+    DRIFTED = "drifted"
 
     @property
     def deadly(self) -> bool:
         """Whether the process that built and ran the candidate is gone."""
-        return self in (Outcome.CRASHED, Outcome.BUILD_TIMEOUT, Outcome.RUN_TIMEOUT)
+        return self in _DEADLY
+
+
+_DEADLY = (Outcome.CRASHED, Outcome.BUILD_TIMEOUT, Outcome.RUN_TIMEOUT, Outcome.DEVICE_LOST)
 
 
 class Purpose(enum.StrEnum):
@@ -41,7 +46,8 @@ class Purpose(enum.StrEnum):
 
     `DEFAULT` is the default at the head of a search, `BASELINE` the default beside a search that
     does not know it. `FINALIST` and `TORCH` are timed together, interleaved, at the end of a task;
-    `TORCH` is torch's own kernel for the task and has no config.
+    `TORCH` is torch's own kernel for the task and has no config. `REFERENCE` tells whether a device
+    is as fast as it was; if it is not, the outcome is `drifted`.
     """
 
     DEFAULT = "default"
@@ -49,6 +55,7 @@ class Purpose(enum.StrEnum):
     BASELINE = "baseline"
     FINALIST = "finalist"
     TORCH = "torch"
+    REFERENCE = "reference"
 
     @property
     def counted(self) -> bool:
@@ -89,6 +96,9 @@ class Measurement:
         build_seconds: Wall time of generating and compiling.
         run_seconds: Wall time of checking and timing.
         error: max|a-b| / max|b| against torch, if it was computed.
+        device: Name of what measured it; empty if nothing did.
+        clock_mhz: Of a GPU, before and after the run; empty of a CPU.
+        celsius: How hot it was, likewise.
     """
 
     task: str
@@ -100,6 +110,9 @@ class Measurement:
     build_seconds: float = 0.0
     run_seconds: float = 0.0
     error: float | None = None
+    device: str = ""
+    clock_mhz: tuple[int, ...] = ()
+    celsius: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -129,23 +142,24 @@ class Kernel(Protocol):
 
 
 class Builder(Protocol):
-    """Turns knob values into a kernel; lives in a child process.
+    """Turns knob values into what its runner takes; lives in a child process.
 
-    Several kernels may be there at once: what one builds must not overwrite another.
+    Several may be there at once: what one builds must not overwrite another. Where another process
+    runs them, they can be pickled.
     """
 
-    def build(self, task: Conv2d, config: KnobValues) -> Kernel:
+    def build(self, task: Conv2d, config: KnobValues) -> Any:
         """Generate and compile; raises whatever the compiler raises."""
 
 
 class Runner(Protocol):
     """Times kernels; lives in a child process."""
 
-    def run(self, kernel: Kernel, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
-        """Check and time one kernel: relative error and seconds of each repeat."""
+    def run(self, kernel: Any, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
+        """Check and time what was built: relative error and seconds of each repeat."""
 
-    def compare(self, kernels: Sequence[Kernel]) -> list[tuple[float, ...]]:
-        """Time several kernels in turns: seconds of each repeat, for each kernel."""
+    def compare(self, kernels: Sequence[Any]) -> list[tuple[float, ...]]:
+        """Time several in turns: seconds of each repeat, for each."""
 
 
 class Measurer(Protocol):
@@ -163,3 +177,10 @@ class Measurer(Protocol):
 
     def compare(self, configs: Configs, *, torch: bool) -> list[Measurement]:
         """Finalists `(n, knobs)` timed in turns; with `torch`, its own kernel is the last."""
+
+
+def histogram(measurements: Iterable[Measurement]) -> Mapping[str, int]:
+    """Outcome -> how many, the most frequent first."""
+    names = sorted(m.outcome.value for m in measurements)
+    counts = {name: len(list(group)) for name, group in itertools.groupby(names)}
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))

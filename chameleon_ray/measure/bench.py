@@ -1,16 +1,20 @@
-"""One measuring place: a child process, and the leases under which it builds and times."""
+"""One measuring place: what it asks, and the leases under which that builds and times."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.measure import Job, Measurement, Outcome
-from chameleon_ray.measure.backend import Device
-from chameleon_ray.measure.child import Child, Failure
-from chameleon_ray.measure.lease import CoreLease
+from chameleon_ray.measure.backend import Device, Failure
+from chameleon_ray.measure.child import Child
+from chameleon_ray.measure.inline import Inline
+from chameleon_ray.measure.lease import Lease, lease_of
+from chameleon_ray.measure.pair import Pair
 from chameleon_ray.tasks import Target
+
+_MOST_LOST = 3  # children that somebody kills, before the candidate is taken for the cause
 
 
 class Bench:
@@ -20,13 +24,26 @@ class Bench:
         env: Timeouts, repeats, tolerance, memory.
         target: What to generate code for.
         seed: Of the random inputs.
-        lease: The cores of this machine.
+        lease: What is timed on; by default, what the env asks for.
+        runner: The process that has the GPU, where there is one: others of its benches use it, too.
     """
 
-    def __init__(self, env: Env, target: Target, seed: int, lease: CoreLease | None = None) -> None:
-        self._env = env
-        self._child = Child(env, target, seed)
-        self._lease = lease or CoreLease()
+    def __init__(
+        self,
+        env: Env,
+        target: Target,
+        seed: int,
+        lease: Lease | None = None,
+        runner: Child | None = None,
+    ) -> None:
+        self._env, self._lease = env, lease or lease_of(env)
+        self._child: Inline | Child | Pair
+        if runner is not None:
+            self._child = Pair(env, seed, runner)
+        elif env.simulated:
+            self._child = Inline(env, target, seed)
+        else:
+            self._child = Child(env, target, seed)
 
     def start(self) -> Device:
         """Start the child; what it measures on.
@@ -44,14 +61,33 @@ class Bench:
         """Build all, then check and time one after another: the cores are waited for only once.
 
         Kernels that are lost with a child are built again, so a failure costs its own job only.
+        What is with a child that somebody kills is measured again, alone; the third time it is
+        taken for the cause.
         """
+        measured = zip(jobs, self._measure_all(jobs), strict=True)
+        return [self._again(self._measure_all, [job], [m])[0] for job, m in measured]
+
+    def _again(
+        self,
+        measure: Callable[[Sequence[Job]], list[Measurement]],
+        jobs: Sequence[Job],
+        measured: list[Measurement],
+    ) -> list[Measurement]:
+        """What was measured; measured again where the child was lost for no reason of its own."""
+        for _ in range(_MOST_LOST - 1):
+            if not any(m.outcome is Outcome.DEVICE_LOST for m in measured):
+                return measured
+            measured = measure(jobs)
+        return [_given_up(m) if m.outcome is Outcome.DEVICE_LOST else m for m in measured]
+
+    def _measure_all(self, jobs: Sequence[Job]) -> list[Measurement]:
         built = [self._build(job) for job in jobs]
         if not any(m.ok for m in built):
             return built
         if any(m.outcome.deadly for m in built):
             self._child.kill()  # one that is alive again still holds some of them
             pairs = zip(jobs, built, strict=True)
-            return [m if m.outcome.deadly else self.measure(job) for job, m in pairs]
+            return [m if m.outcome.deadly else self._measure_all([job])[0] for job, m in pairs]
         measured: list[Measurement] = []
         with self._lease.exclusive():
             for job, m in zip(jobs, built, strict=True):
@@ -59,15 +95,22 @@ class Bench:
                 if measured[-1].outcome.deadly:
                     break
         left = jobs[len(measured) :]
-        return [*measured, *self.measure_all(left)] if left else measured
+        return [*measured, *self._measure_all(left)] if left else measured
 
     def _run(self, job: Job, built: Measurement) -> Measurement:
         """Check and time the kernel that was built first of those in the child."""
         answer = self._child.ask("run", job.best_seconds, self._env.run_timeout_seconds)
         if isinstance(answer, Failure):
             return _failed(built, answer)
-        error, repeats, seconds = answer
-        measured = replace(built, repeat_seconds=repeats, run_seconds=seconds, error=error)
+        error, repeats, seconds, states = answer
+        measured = replace(
+            built,
+            repeat_seconds=repeats,
+            run_seconds=seconds,
+            error=error,
+            clock_mhz=tuple(state.clock_mhz for state in states),
+            celsius=tuple(state.celsius for state in states),
+        )
         if error <= self._env.tolerance:
             return measured
         message = (
@@ -77,12 +120,15 @@ class Bench:
 
     def compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         """Build all, then time them in turns. A kernel that fails to build stands aside."""
+        return self._again(self._compare, jobs, self._compare(jobs))
+
+    def _compare(self, jobs: Sequence[Job]) -> list[Measurement]:
         built = [self._build(job) for job in jobs]
         if any(m.outcome.deadly for m in built):
             # The child died and took the kernels before it along: build again without the culprit.
             self._child.kill()
             alive = [job for job, m in zip(jobs, built, strict=True) if m.ok]
-            again = iter(self.compare(alive) if alive else [])
+            again = iter(self._compare(alive) if alive else [])
             return [next(again) if m.ok else m for m in built]
         kernels = sum(m.ok for m in built)
         timeout_seconds = self._env.run_timeout_seconds * max(kernels, 1) * self._env.final_repeats
@@ -112,6 +158,11 @@ class Bench:
     def close(self) -> None:
         """End the child."""
         self._child.kill()
+
+
+def _given_up(measurement: Measurement) -> Measurement:
+    message = f"{measurement.message}, {_MOST_LOST} times in a row"
+    return replace(measurement, outcome=Outcome.CRASHED, message=message)
 
 
 def _failed(measurement: Measurement, failure: Failure) -> Measurement:

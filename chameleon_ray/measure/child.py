@@ -9,31 +9,23 @@ from __future__ import annotations
 import ctypes
 import multiprocessing
 import os
-import resource
 import signal
 import sys
-import time
 import traceback
-from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from typing import Any
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, MachineError
-from chameleon_ray.measure import Job, Kernel, Outcome
-from chameleon_ray.measure.backend import Backend, Device, open_backend
+from chameleon_ray.measure import Kernel, Outcome
+from chameleon_ray.measure.backend import Device, Failure, Part, answer, open_backend
+from chameleon_ray.measure.limits import allow_cpu, confine
 from chameleon_ray.tasks import Target
 
 _PR_SET_PDEATHSIG = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
-    """What went wrong in the child, as the parent gets to know it."""
-
-    outcome: Outcome
-    message: str
+_MORE_MEMORY = 4  # times that of others: who has a GPU sets much aside
+_PRELOADED = {"llvm": "preload", "cuda": "cuda"}  # what a new process finds imported
 
 
 class Child:
@@ -43,16 +35,17 @@ class Child:
         env: Timeouts, repeats, tolerance, memory.
         target: What to generate code for.
         seed: Of the random inputs.
+        part: What of the backend it is to open.
     """
 
-    def __init__(self, env: Env, target: Target, seed: int) -> None:
-        self._env, self._target, self._seed = env, target, seed
+    def __init__(self, env: Env, target: Target, seed: int, part: Part = "whole") -> None:
+        self._env, self._target, self._seed, self._part = env, target, seed, part
         # TVM reads these once, when the forkserver starts. After a kernel its idle threads spin for
         # a tenth of a second by default, on cores that the next kernel, or torch, is timed on.
-        os.environ["TVM_NUM_THREADS"] = str(target.cores)
+        os.environ["TVM_NUM_THREADS"] = str(target.threads)
         os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = "2000"
         self._context = multiprocessing.get_context("forkserver")
-        preload = "preload" if env.measurer == "tvm" else "backend"
+        preload = _PRELOADED[env.target] if env.measurer == "tvm" else "backend"
         self._context.set_forkserver_preload([f"chameleon_ray.measure.{preload}"])
         self._process: Any = None
         self._connection: Connection | None = None
@@ -67,9 +60,10 @@ class Child:
         if self._connection is not None and self._device is not None:
             return self._device
         self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, self._env, self._target, self._seed)
-        self._process = self._context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
+        arguments = (theirs, self._env, self._target, self._seed, self._part)
+        process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        process.start()
+        self._process = process
         theirs.close()
         answer = self._receive(self._env.start_timeout_seconds)
         if isinstance(answer, ChameleonError):
@@ -84,13 +78,23 @@ class Child:
         self._device = answer
         return self._device
 
+    @property
+    def device(self) -> Device:
+        """What it measures on; it was started before."""
+        assert self._device is not None  # noqa: S101 - see above
+        return self._device
+
     def ask(self, command: str, argument: object, timeout_seconds: float) -> Any:
-        """The child's answer, or a `Failure` if it died or did not answer in time."""
+        """The child's answer, or a `Failure` if it died or did not answer in time.
+
+        Raises:
+            MachineError: There is no child and none starts, which is no candidate's doing.
+        """
         try:
             self.start()
         except (ChameleonError, OSError, EOFError) as error:
             self.kill()
-            return Failure(outcome=Outcome.CRASHED, message=f"no new process: {error}")
+            raise MachineError(f"no new measuring process starts: {error}") from error
         try:
             assert self._connection is not None  # noqa: S101 - for the type checker
             self._connection.send((command, argument))
@@ -108,7 +112,7 @@ class Child:
                 return self._connection.recv()
         except (EOFError, OSError):
             self._process.join(1.0)
-            return Failure(outcome=Outcome.CRASHED, message=_describe(self._process.exitcode))
+            return _death(self._process.exitcode)
         return Failure(
             outcome=Outcome.RUN_TIMEOUT, message=f"no answer within {timeout_seconds:g} s; killed"
         )
@@ -124,61 +128,44 @@ class Child:
             self._process = None
 
 
-_FATAL = {Outcome.CRASHED, Outcome.RUN_TIMEOUT}
+_FATAL = {Outcome.CRASHED, Outcome.RUN_TIMEOUT, Outcome.DEVICE_LOST}
+_FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP}  # no kernel does this to itself
+
+_SERVER_LOST = 255  # what multiprocessing says if the forkserver is gone, and its children with it
 
 
-def _describe(exit_code: int | None) -> str:
-    if exit_code is not None and exit_code < 0:
-        return f"the process died of {signal.Signals(-exit_code).name}"
-    return f"the process ended with code {exit_code}"
+def _death(exit_code: int | None) -> Failure:
+    """How a process ended; one that somebody killed did not crash."""
+    if exit_code is None or exit_code >= 0:
+        outcome = Outcome.DEVICE_LOST if exit_code == _SERVER_LOST else Outcome.CRASHED
+        return Failure(outcome=outcome, message=f"the process ended with code {exit_code}")
+    died_of = signal.Signals(-exit_code)
+    outcome = Outcome.DEVICE_LOST if died_of in _FROM_OUTSIDE else Outcome.CRASHED
+    return Failure(outcome=outcome, message=f"the process died of {died_of.name}")
 
 
-def _serve(connection: Connection, env: Env, target: Target, seed: int) -> None:
+def _serve(connection: Connection, env: Env, target: Target, seed: int, part: Part) -> None:
     """The child's main loop: one answer for each command."""
     _die_with_parent()
     try:
-        backend = open_backend(env, target, seed)
+        backend = open_backend(env, target, seed, part)
     except ChameleonError as error:
         connection.send(error)
         return
     except Exception:  # noqa: BLE001 - whatever a compiler's import may raise
         connection.send(Failure(outcome=Outcome.CRASHED, message=traceback.format_exc()))
         return
-    resource.setrlimit(resource.RLIMIT_DATA, (env.memory_bytes, env.memory_bytes))
-    connection.send(
-        Device(target=backend.target, compiler=backend.compiler, has_torch=backend.has_torch)
-    )
+    more = _MORE_MEMORY if part == "run" else 1
+    confine(memory_bytes=more * env.memory_bytes, keep=env.keep_variables)
+    connection.send(backend.device)
     kernels: list[Kernel] = []
     while True:
         try:
             command, argument = connection.recv()
         except EOFError:
             return
-        connection.send(_answer(command, argument, backend, kernels))
-
-
-def _answer(command: str, argument: Any, backend: Backend, kernels: list[Kernel]) -> Any:
-    """What one command comes to.
-
-    Kernels wait in a list: `run` takes the first built of them, `compare` all.
-    """
-    failed = Outcome.BUILD_ERROR if command == "build" else Outcome.RUN_ERROR
-    start = time.perf_counter()
-    try:
-        match command:
-            case "build":
-                job: Job = argument
-                kernels.append(backend.builder.build(job.task, job.config))
-                return time.perf_counter() - start
-            case "run":
-                error, repeats = backend.runner.run(kernels.pop(0), argument)
-                return error, repeats, time.perf_counter() - start
-            case _:
-                together = list(kernels)
-                kernels.clear()
-                return backend.runner.compare(together), time.perf_counter() - start
-    except Exception:  # noqa: BLE001 - a candidate may fail in any way; it becomes an outcome
-        return Failure(outcome=failed, message=traceback.format_exc())
+        allow_cpu(env.most_seconds * target.threads)
+        connection.send(answer(command, argument, backend, kernels))
 
 
 def _die_with_parent() -> None:

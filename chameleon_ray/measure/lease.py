@@ -9,10 +9,36 @@ from __future__ import annotations
 import fcntl
 import getpass
 import os
+import re
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from typing import Protocol
+
+from chameleon_ray.env_settings import Env
+
+
+class Lease(Protocol):
+    """Access to what kernels are timed on."""
+
+    def shared(self) -> AbstractContextManager[None]:
+        """To compute beside others."""
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """To time alone."""
+
+
+class NoLease:
+    """Nobody disturbs a device that is a formula."""
+
+    def shared(self) -> AbstractContextManager[None]:
+        """At once."""
+        return nullcontext()
+
+    def exclusive(self) -> AbstractContextManager[None]:
+        """At once."""
+        return nullcontext()
 
 
 class CoreLease:
@@ -56,3 +82,34 @@ class CoreLease:
         descriptor = os.open(self._folder / name, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         fcntl.flock(descriptor, mode)
         return descriptor
+
+
+class GpuLease(CoreLease):
+    """Access to one GPU; whoever builds for it needs none.
+
+    Args:
+        gpu: What tells it from others on this machine.
+        folder: Where the lock files are.
+    """
+
+    def __init__(self, gpu: str, folder: Path | None = None) -> None:
+        super().__init__(folder)
+        self._gpu = re.sub(r"[^\w-]", "_", gpu)
+
+    @contextmanager
+    def shared(self) -> Iterator[None]:
+        """At once: cores are not what is timed."""
+        yield
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """To time a kernel: no other run of this user does so there."""
+        with self._lock(f"gpu-{self._gpu}", fcntl.LOCK_EX):
+            yield
+
+
+def lease_of(env: Env) -> Lease:
+    """What an env's measurements need to themselves."""
+    if env.on_gpus:
+        return GpuLease(os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+    return NoLease() if env.simulated else CoreLease()

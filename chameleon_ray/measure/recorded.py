@@ -25,7 +25,7 @@ from chameleon_ray.derived import products_of
 from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.cache_file import CacheFile, read_cache_file
-from chameleon_ray.space import Configs, DesignSpace, Listing
+from chameleon_ray.space import Choice, Configs, DesignSpace, Knob, Listing
 from chameleon_ray.tasks import Conv2d, NamedTask, Target
 from chameleon_ray.templates import default_config, design_space, template_version
 from chameleon_ray.tunables import Tunables
@@ -230,16 +230,26 @@ def _check_distinct(recorded: RecordedSpace, found: CacheFile, path: Path) -> No
         seen.add(config.tobytes())
 
 
+def _choices(knob: Knob) -> tuple[str, tuple[Choice, ...]]:
+    return knob.name, knob.choices  # whether they have an order, the task knows better
+
+
 def _live(own: Mapping[str, Any], tunables: Tunables) -> LiveTask | None:
     """The task that a file of ours names, if its template has not changed since."""
     try:
-        target = Target(lanes=int(own["lanes"]), cores=int(own["cores"]))
+        kind: Any = str(own.get("kind", "llvm"))
+        target = Target(
+            kind=kind,
+            model=str(own.get("model", "native")),
+            lanes=int(own["lanes"]),
+            cores=int(own["cores"]),
+        )
         task = Conv2d.from_key(str(own["task"]))
         if own["template"] != template_version(target):
             return None
         space = design_space(task, target)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, UnsupportedError):
         return None
-    if space.knobs != tuple(tunables.knobs()):
+    if [_choices(knob) for knob in space.knobs] != [_choices(knob) for knob in tunables.knobs()]:
         return None
     return LiveTask(task=task, space=space, default=default_config(task, target))

@@ -17,6 +17,7 @@ A wrong choice of `unroll_explicit` costs 3%, and each repeat carries 1% of seed
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
@@ -154,35 +155,47 @@ class SimulatedBuilder:
 
     def __init__(self, target: Target, seed: int) -> None:
         self._target, self._seed = target, seed
+        self._spaces: dict[Conv2d, DesignSpace] = {}
 
     def build(self, task: Conv2d, config: KnobValues) -> Kernel:
         """The kernel of one config; its noise depends on the seed and the config alone."""
         state = [self._seed, *(n for choice in config.values() for n in choice)]
-        seconds = simulated_seconds(task, self._target, config)
+        space = self._spaces.get(task) or design_space(task, self._target)
+        self._spaces[task] = space
+        row = space.config(config)[None, :]
+        (seconds,) = simulated_seconds_of(task, self._target, space, row).tolist()
         return SimulatedKernel(seconds, np.random.default_rng(state))
 
 
 class SimulatedRunner:
-    """Takes three simulated repeats."""
+    """Takes simulated repeats.
+
+    Args:
+        sleep_seconds: How long that takes for each kernel.
+    """
+
+    def __init__(self, sleep_seconds: float = 0.0) -> None:
+        self._sleep_seconds = sleep_seconds
 
     def run(self, kernel: Kernel, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
         """Relative error, and simulated seconds of each repeat."""
         del best_seconds  # nothing is saved by stopping early
+        time.sleep(self._sleep_seconds)
         return kernel.error(), tuple(kernel.time(1) for _ in range(3))
 
     def compare(self, kernels: Sequence[Kernel]) -> list[tuple[float, ...]]:
         """Simulated seconds of each repeat, for each kernel."""
+        time.sleep(self._sleep_seconds * len(kernels))
         return [tuple(kernel.time(1) for _ in range(5)) for kernel in kernels]
 
 
 def backend(env: Env, target: Target, seed: int) -> Backend:
     """The simulated device for a target."""
-    del env  # nothing of it matters here
     model = "simulated" if target.model == "native" else target.model
     resolved = Target(kind=target.kind, model=model, lanes=target.lanes, cores=target.cores)
     return Backend(
         builder=SimulatedBuilder(resolved, seed),
-        runner=SimulatedRunner(),
+        runner=SimulatedRunner(env.measurement_seconds),
         target=resolved,
         compiler=COMPILER,
         has_torch=False,

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-import statistics
 import time
 from collections.abc import Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +19,12 @@ from chameleon_ray.errors import MachineError
 from chameleon_ray.measure import Kernel
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.measure.pinning import main_thread_apart, waited_seconds
+from chameleon_ray.measure.reference import expected, inputs, output_shape, relative_error
+from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import schedule
 
-_T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36, 9: 2.31, 10: 2.26}
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
 _LANES = (("avx512f", 16), ("avx", 8), ("", 4))
 _ATTEMPTS = 4
@@ -106,16 +106,14 @@ class TvmKernel:
         """max|a-b| / max|b| of one execution into an output of NaNs, against torch."""
         self._out.copyfrom(np.full(self._out.shape, np.nan, dtype=self._task.dtype))
         self._function(self._data, self._weight, self._out)
-        expected = _reference(self._task, self._seed)
-        worst = float(np.abs(self._out.numpy() - expected).max() / np.abs(expected).max())
-        return worst if math.isfinite(worst) else math.inf
+        return relative_error(self._out.numpy(), _expected(self._task, self._seed))
 
 
 class TorchKernel:
     """torch's own convolution (oneDNN) on the same inputs and as many threads."""
 
     def __init__(self, task: Conv2d, seed: int) -> None:
-        data, weight, _ = _arrays(task, 1, seed)
+        data, weight = inputs(task, seed)
         self._task, self._data, self._weight = task, torch.tensor(data), torch.tensor(weight)
         self.time(1)  # starts torch's threads before anything is bound
 
@@ -135,39 +133,23 @@ class TorchKernel:
         return 0.0
 
 
-def _arrays(task: Conv2d, lanes: int, seed: int) -> tuple[npt.NDArray[np.float32], ...]:
-    """Input, filters, and filters packed to `(F/lanes, C/groups, KH, KW, lanes)`."""
-    t, rng = task, np.random.default_rng(seed)
-    data = rng.standard_normal((t.batch, t.in_channels, t.height, t.width), dtype=np.float32)
-    filters = (t.out_channels, t.in_channels // t.groups, t.kernel_height, t.kernel_width)
-    weight = rng.standard_normal(filters, dtype=np.float32)
-    padded = np.pad(weight, ((0, -t.out_channels % lanes), (0, 0), (0, 0), (0, 0)))
-    packed = padded.reshape(-1, lanes, *filters[1:]).transpose(0, 2, 3, 4, 1)
-    return data, weight, np.ascontiguousarray(packed)
-
-
 @lru_cache(maxsize=_TASKS)
 def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
-    data, _, packed = _arrays(task, lanes, seed)
-    return tvm.runtime.tensor(data), tvm.runtime.tensor(packed)
+    """Input, and filters packed to `(F/lanes, C/groups, KH, KW, lanes)`."""
+    data, weight = inputs(task, seed)
+    padded = np.pad(weight, ((0, -task.out_channels % lanes), (0, 0), (0, 0), (0, 0)))
+    packed = padded.reshape(-1, lanes, *weight.shape[1:]).transpose(0, 2, 3, 4, 1)
+    return tvm.runtime.tensor(data), tvm.runtime.tensor(np.ascontiguousarray(packed))
 
 
 @lru_cache(maxsize=_TASKS)
 def _output(task: Conv2d) -> Any:
-    shape = (task.batch, task.out_channels, task.out_height, task.out_width)
-    return tvm.runtime.empty(shape, task.dtype)
+    return tvm.runtime.empty(output_shape(task), task.dtype)
 
 
 @lru_cache(maxsize=_TASKS)
-def _reference(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
-    data, weight, _ = _arrays(task, 1, seed)
-    result: npt.NDArray[np.float32] = torch.nn.functional.conv2d(
-        torch.tensor(data),
-        torch.tensor(weight),
-        stride=task.stride,
-        padding=task.padding,
-        groups=task.groups,
-    ).numpy()
+def _expected(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
+    result = expected(task, seed)
     time.sleep(_QUIET_SECONDS)
     return result
 
@@ -200,25 +182,18 @@ class TimedRunner:
         """Relative error of the first execution, and seconds of each repeat."""
         error = kernel.error()
         with main_thread_apart():
-            return error, tuple(self._repeats(kernel, best_seconds))
-
-    def _repeats(self, kernel: Kernel, best_seconds: float | None) -> list[float]:
-        s, once = self._settings, kernel.time(1)
-        calls, repeats = self._calls(once), list[float]()
-        while len(repeats) < s.most:
-            repeats.append(_undisturbed(kernel, calls))
-            if best_seconds is not None and min(once, *repeats) > s.slower * best_seconds:
-                break
-            if len(repeats) >= s.least and _half_interval(repeats) <= s.interval:
-                break
-        return repeats
+            once = kernel.time(1)
+            time_calls = partial(_undisturbed, kernel)
+            return error, tuple(
+                take_repeats(time_calls, self._settings, once=once, best_seconds=best_seconds)
+            )
 
     def compare(self, kernels: Sequence[Kernel]) -> list[tuple[float, ...]]:
         """Seconds of each repeat for each kernel, taken in turns.
 
         torch's threads spin for a while after their work, so its turn stands apart.
         """
-        calls = [self._calls(kernel.time(1)) for kernel in kernels]
+        calls = [calls_of(kernel.time(1), self._settings) for kernel in kernels]
         repeats: list[list[float]] = [[] for _ in kernels]
         time.sleep(_QUIET_SECONDS)
         with main_thread_apart():
@@ -230,9 +205,6 @@ class TimedRunner:
                     times.append(kernel.time(n))
                     time.sleep(quiet_seconds)
         return [tuple(times) for times in repeats]
-
-    def _calls(self, once: float) -> int:
-        return max(1, math.ceil(self._settings.seconds / once))
 
 
 def _undisturbed(kernel: Kernel, calls: int) -> float:
@@ -249,12 +221,3 @@ def _undisturbed(kernel: Kernel, calls: int) -> float:
         if waited <= _MOST_WAITED * seconds * calls:
             return seconds
     return shortest
-
-
-def _half_interval(repeats: Sequence[float]) -> float:
-    """Half of the 95% interval of the mean (Student's t), as a share of the mean."""
-    n = len(repeats)
-    if n < 2:
-        return math.inf
-    spread = statistics.stdev(repeats) * _T95.get(n, 1.96 + 3.0 / n) / math.sqrt(n)
-    return spread / statistics.fmean(repeats)

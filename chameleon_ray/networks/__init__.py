@@ -72,8 +72,15 @@ def network(name: str) -> tuple[Layer, ...]:
     )
 
 
-def choose_layers(layers: Sequence[Layer], numbers: Sequence[int]) -> tuple[Layer, ...]:
+def choose_layers(
+    layers: Sequence[Layer], numbers: Sequence[int], *, option: str = "--layers"
+) -> tuple[Layer, ...]:
     """The layers of these numbers, in the network's order; all of them if there are no numbers.
+
+    Args:
+        layers: Of the network.
+        numbers: From 1.
+        option: How the user gave them, for messages.
 
     Raises:
         UnknownNameError: A number is not that of a layer.
@@ -82,8 +89,8 @@ def choose_layers(layers: Sequence[Layer], numbers: Sequence[int]) -> tuple[Laye
     known = {layer.index: layer for layer in layers}
     for number in numbers:
         if number not in known:
-            raise UnknownNameError("layer", number, known, where="--layers")
+            raise UnknownNameError("layer", number, known, where=option)
     twice = sorted({number for number in numbers if list(numbers).count(number) > 1})
     if twice:
-        raise SettingsError(f"--layers: {twice[0]} stands twice; name each layer once.")
+        raise SettingsError(f"{option}: {twice[0]} stands twice; name each layer once.")
     return tuple(layer for layer in layers if not numbers or layer.index in numbers)

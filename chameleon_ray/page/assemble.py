@@ -22,6 +22,7 @@ from chameleon_ray.page.tables import (
     settings_table,
     versions_table,
 )
+from chameleon_ray.storage import Place, open_folder
 
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[ -/]*[@-~]")
 
@@ -159,9 +160,9 @@ def _labels(runs: Sequence[Run]) -> list[str]:
     """Nothing for one run alone; the folders' names, or their paths where names are equal."""
     if len(runs) == 1:
         return [""]
-    names = [run.path.resolve().name for run in runs]
+    names = [run.title for run in runs]
     unique = len(set(names)) == len(names)
-    return names if unique else [str(run.path) for run in runs]
+    return names if unique else [run.path for run in runs]
 
 
 def _keys(entries: Sequence[Entry]) -> list[str]:
@@ -183,6 +184,7 @@ def _notes(run: Run) -> list[str]:
             f"{run.path} {run.state}; the command that began it goes on with --run {run.path}"
         )
     notes += [f"{run.path}: {name} is damaged, and what it held is lost." for name in run.damaged]
+    notes += [f"{run.path}: {line}" for line in run.drifts]
     return notes
 
 
@@ -234,6 +236,7 @@ def _best(name: str, entry: Entry) -> list[Best]:
     return [Best(name=name, title=entry.name, text=f"{{\n{lines}\n}}")]
 
 
-def default_place(runs: Sequence[Path]) -> Path:
-    """In the run's folder; for several runs, in the present one."""
-    return runs[0] / "report.html" if len(runs) == 1 else Path("report.html")
+def default_place(runs: Sequence[Place]) -> Path:
+    """Where the page goes if nobody says: beside the journal of one run, if that lies here."""
+    folder = open_folder(runs[0]).path if len(runs) == 1 else None
+    return (folder or Path()) / "report.html"

@@ -8,16 +8,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from chameleon_ray import history
 from chameleon_ray.measure import Measurement, Purpose
-from chameleon_ray.records import Record, read_records
+from chameleon_ray.records import Record, drifts, read_records
 from chameleon_ray.results import LayerResult
 from chameleon_ray.rounds import Round, read_rounds
 from chameleon_ray.run_folder import is_in_use
 from chameleon_ray.space import DesignSpace, KnobValues
+from chameleon_ray.storage import Place, open_folder
 from chameleon_ray.tunables import Plain, Tunables
 
 _SEARCH_PHASES = ("explore", "sample", "fit", "other")
@@ -88,7 +88,8 @@ class Run:
     """One run folder.
 
     Attributes:
-        path: As it was given.
+        path: As it was given, without a password.
+        title: The last part of it.
         what: The network, or the name of the function.
         machine: What the times were taken on.
         state: One sentence.
@@ -97,9 +98,11 @@ class Run:
         latest: When the last one was.
         settings: The manifest.
         damaged: Names of journal parts that cannot be read.
+        drifts: Which devices became faster or slower, a line each.
     """
 
-    path: Path
+    path: str
+    title: str
     what: str
     policy: str
     env: str
@@ -114,6 +117,7 @@ class Run:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     damaged: tuple[str, ...]
+    drifts: tuple[str, ...]
 
     @property
     def measurements(self) -> int:
@@ -121,14 +125,14 @@ class Run:
         return sum(len(subject.measurements) for subject in self.subjects)
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Place) -> Run:
     """Read a run folder; changes nothing, and may be called while the run is going on.
 
     Raises:
         RunFolderError: It is no run folder, or cannot be read.
         UnknownNameError: The run is of a network or layer that this version does not know.
     """
-    manifest = history.read_manifest(path)
+    folder, manifest = open_folder(path), history.read_manifest(path)
     records, damaged = read_records(path)
     rounds, damaged_rounds = read_rounds(path)
     parts = _Parts(records=records, rounds=rounds)
@@ -140,7 +144,8 @@ def load_run(path: Path) -> Run:
     going = is_in_use(path)
     last = records[-1] if records else None
     return Run(
-        path=path,
+        path=folder.name,
+        title=folder.title,
         what=str(manifest.get("network", manifest.get("measure", ""))),
         policy=str(manifest["policy"]),
         env=str(manifest.get("env", "")),
@@ -155,6 +160,7 @@ def load_run(path: Path) -> Run:
         settings=manifest,
         versions=last.provenance.versions if last else {},
         damaged=(*damaged, *damaged_rounds),
+        drifts=tuple(drifts(records)),
     )
 
 

@@ -52,7 +52,7 @@ def runs_table(runs: Mapping[str, Run]) -> Table:
     columns = ("run", "what", "policy", "env", "seed", "measurements", "first", "latest", "state")
     rows = [
         (
-            str(run.path),
+            run.path,
             run.what,
             run.policy,
             run.env or "-",

@@ -13,17 +13,18 @@ from chameleon_ray.errors import SettingsError
 from chameleon_ray.files import write_whole
 from chameleon_ray.page.assemble import default_place, sections
 from chameleon_ray.page.runs import load_run
+from chameleon_ray.storage import Place, open_folder
 
 
-def write_report(runs: Sequence[Path], out: Path | None = None) -> list[Path]:
+def write_report(runs: Sequence[Place], out: Path | None = None) -> list[Path]:
     """Write the page and its figures.
 
     Args:
-        runs: Run folders; each counts once. Nothing in their journals changes, and they may be
-            going on.
+        runs: Run folders, or their URLs; each counts once. Nothing in their journals changes, and
+            they may be going on.
         out: The page, `*.html`; the figures lie beside it, in a folder of the same name without
-            `.html`. By default `report.html` in the run's folder, or, for several runs, in the
-            present one.
+            `.html`. By default `report.html` in the run's folder, or, for several runs or a URL,
+            in the present one.
 
     Returns:
         What was written, the page first.
@@ -33,7 +34,7 @@ def write_report(runs: Sequence[Path], out: Path | None = None) -> list[Path]:
         SettingsError: The page cannot be written there.
         UnknownNameError: A run is of a network that this version does not know.
     """
-    distinct = list({run.resolve(): run for run in runs}.values())
+    distinct = list({open_folder(run).address: run for run in runs}.values())
     page = out or default_place(distinct)
     if page.suffix.lower() not in {".html", ".htm"} or page.is_dir():
         raise SettingsError(f"-o {page}: give a file that ends in .html, such as report.html.")

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.templates import cpu_conv2d
+from chameleon_ray.templates import cpu_conv2d, cuda_conv2d
+from chameleon_ray.templates.gpu import architecture
 
 if TYPE_CHECKING:
     from chameleon_ray.space import Configs, DesignSpace, KnobValues
@@ -22,19 +23,23 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
     Raises:
         UnsupportedError: There is no template for the task on the target.
     """
-    _check(task, target)
+    check_supported(task, target)
+    if target.kind == "cuda":
+        return cuda_conv2d.design_space(task, target)
     return cpu_conv2d.design_space(task, target)
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:
     """A sensible config by rule, `(knobs,)`: trial 0 of every task."""
-    _check(task, target)
+    check_supported(task, target)
+    if target.kind == "cuda":
+        return cuda_conv2d.default_config(task, target)
     return cpu_conv2d.default_config(task, target)
 
 
 def template_version(target: Target) -> str:
     """Changes whenever a config may stand for other code than before."""
-    return cpu_conv2d.VERSION if target.kind == "llvm" else "none"
+    return cuda_conv2d.VERSION if target.kind == "cuda" else cpu_conv2d.VERSION
 
 
 def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
@@ -43,15 +48,22 @@ def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
     Raises:
         UnsupportedError: There is no template for the task on the target.
     """
-    from chameleon_ray.templates import cpu_conv2d_schedule
+    from chameleon_ray.templates import cpu_conv2d_schedule, cuda_conv2d_schedule
 
-    _check(task, target)
+    check_supported(task, target)
+    if target.kind == "cuda":
+        return cuda_conv2d_schedule.schedule(task, values)
     return cpu_conv2d_schedule.schedule(task, target, values)
 
 
-def _check(task: Conv2d, target: Target) -> None:
-    if target.kind != "llvm":
-        raise UnsupportedError(f"no template for target {target.kind!r} yet. Known targets: llvm.")
+def check_supported(task: Conv2d, target: Target) -> None:
+    """Whether there is a template; `native` is any architecture.
+
+    Raises:
+        UnsupportedError: There is none for the task on the target.
+    """
+    if target.kind == "cuda" and target.model != "native":
+        architecture(target.model)
     if task.groups > 1:
         raise UnsupportedError(
             f"{task.key}: grouped convolution (groups={task.groups}) has no template yet; "

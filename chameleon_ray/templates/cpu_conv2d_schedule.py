@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tvm import te, tirx
+from tvm import te
 from tvm.s_tir import Schedule
 
 from chameleon_ray.templates.cpu_conv2d import filter_vectors
+from chameleon_ray.templates.padding import with_padding
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -21,7 +22,7 @@ def compute(task: Conv2d, lanes: int, vectors: int) -> Any:
     weight = te.placeholder(
         (vectors, t.in_channels, t.kernel_height, t.kernel_width, lanes), name="weight"
     )
-    padded = _pad(data, task) if t.padding else data
+    padded = with_padding(data, task)
     rc = te.reduce_axis((0, t.in_channels), name="rc")
     ry = te.reduce_axis((0, t.kernel_height), name="ry")
     rx = te.reduce_axis((0, t.kernel_width), name="rx")
@@ -39,19 +40,6 @@ def compute(task: Conv2d, lanes: int, vectors: int) -> Any:
         name="out",
     )
     return te.create_prim_func([data, weight, out])
-
-
-def _pad(data: Any, task: Conv2d) -> Any:
-    p, height, width = task.padding, task.height, task.width
-    return te.compute(
-        (task.batch, task.in_channels, height + 2 * p, width + 2 * p),
-        lambda n, c, y, x: tirx.if_then_else(
-            tirx.all(y >= p, y < height + p, x >= p, x < width + p),
-            data[n, c, y - p, x - p],
-            tirx.const(0.0, task.dtype),
-        ),
-        name="pad",
-    )
 
 
 def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:

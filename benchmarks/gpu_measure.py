@@ -1,0 +1,190 @@
+"""Measures an archive of generated kernels on this machine's GPU: no TVM, no Ray beside it.
+
+    python benchmarks/gpu_measure.py ARCHIVE --out DIR [--minutes 8] [--builders N]
+
+What it takes: NVIDIA's driver, and numpy, torch, pydantic, cuda-bindings and nvidia-cuda-nvrtc.
+`gpu.py pack` makes the archive, `gpu.py record` a run folder of what comes out. It goes on where it
+stopped: every measurement is a line in DIR, written as soon as it is made. Layers take turns, so
+that whatever time allows is spread over all of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import io
+import itertools
+import json
+import os
+import tarfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from chameleon_ray.env_settings import Env, RepeatSettings
+from chameleon_ray.machine import usable_cores
+from chameleon_ray.measure import Job, Measurement
+from chameleon_ray.measure.backend import Backend, Device, Part, target_here
+from chameleon_ray.measure.bench import Bench
+from chameleon_ray.measure.child import Child
+from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource
+from chameleon_ray.measure.cuda_parts import backend_of
+from chameleon_ray.measure.host import Host, Work
+from chameleon_ray.measure.nvrtc import compile_cubin, version
+from chameleon_ray.space import KnobValues
+from chameleon_ray.tasks import Conv2d, Target
+
+_ARCHIVE = "CHAMELEON_ARCHIVE"  # in the environment of the processes that build
+_AHEAD = 3  # jobs for each builder that the host is given
+
+ENV = Env(
+    measurer="gpu_measure:backend",
+    target="cuda",
+    repeats=RepeatSettings(seconds=0.002, least=3, most=10, interval=0.01, slower=100.0),
+    build_timeout_seconds=60.0,
+)
+
+
+def entries(archive: Path) -> dict[str, list[dict[str, Any]]]:
+    """What an archive holds: task key -> its kernels, in the order in which they are measured."""
+    with tarfile.open(archive) as tar:
+        files = {m.name: tar.extractfile(m) for m in tar.getmembers() if m.name.endswith(".jsonl")}
+        return {
+            name.removesuffix(".jsonl"): [json.loads(line) for line in io.TextIOWrapper(file)]
+            for name, file in files.items()
+            if file is not None
+        }
+
+
+class ArchiveBuilder:
+    """Finds the source of a config in the archive, and compiles it."""
+
+    def __init__(self, target: Target) -> None:
+        self._arch = target.model
+        self._sources = _sources(os.environ[_ARCHIVE])  # not in the time of the first candidate
+
+    def build(self, task: Conv2d, config: KnobValues) -> CudaProgram:
+        """The machine code of one config."""
+        source = self._sources[task.key, _mark(config)]
+        cubin = compile_cubin(source.text, self._arch)
+        return CudaProgram(cubin=cubin, source=source, task=task)
+
+
+def _sources(archive: str) -> dict[tuple[str, str], CudaSource]:
+    found = {}
+    for task, kernels in entries(Path(archive)).items():
+        for kernel in kernels:
+            source = {name: tuple(kernel[name]) for name in ("grid", "block", "arguments")}
+            found[task, _mark(kernel["config"])] = CudaSource(text=kernel["text"], **source)
+    return found
+
+
+def _mark(config: Any) -> str:
+    return json.dumps({name: list(value) for name, value in config.items()})
+
+
+def backend(env: Env, target: Target, seed: int, part: Part = "whole") -> Backend:
+    """The archive's kernels on this GPU (`measure.backend`)."""
+    compiler = f"nvrtc {version()}"
+    return backend_of(ArchiveBuilder, env, target, seed, part, compiler=compiler)
+
+
+def jobs(archive: Path, out: Path) -> Iterator[Job]:
+    """What is still to be measured, a kernel of each layer in turn."""
+    queues = []
+    for key, kernels in entries(archive).items():
+        done = {_mark(line["config"]) for line in lines(out, key)}
+        task = Conv2d.from_key(key)
+        queues.append(
+            [
+                Job(task=task, config={n: tuple(v) for n, v in kernel["config"].items()})
+                for kernel in kernels
+                if _mark(kernel["config"]) not in done
+            ]
+        )
+    for turn in itertools.zip_longest(*queues):
+        yield from (job for job in turn if job is not None)
+
+
+def lines(out: Path, key: str) -> list[dict[str, Any]]:
+    """What was measured of a task; a line that a kill cut off is none."""
+    found = []
+    try:
+        text = (out / f"{key}.jsonl").read_text()
+    except FileNotFoundError:
+        return []
+    for line in text.splitlines():
+        try:
+            found.append(json.loads(line))
+        except ValueError:
+            continue
+    return found
+
+
+def measure(archive: Path, out: Path, minutes: float, builders: int) -> tuple[Device, int]:
+    """Measure until all is done or the time is over; on what, and how many."""
+    ends, counted = time.monotonic() + 60 * minutes, 0
+    os.environ[_ARCHIVE] = str(archive.resolve())
+    out.mkdir(parents=True, exist_ok=True)
+    lock = (out / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    runner = Child(ENV, target_here(ENV), 0, "run")
+    host = Host([Bench(ENV, target_here(ENV), 0, runner=runner) for _ in range(builders)])
+    device = host.start()
+    _write_device(out, device)
+    waiting, numbers, in_hand = jobs(archive, out), itertools.count(), 0
+    while True:
+        room = _AHEAD * builders - in_hand if time.monotonic() < ends else 0
+        works = [
+            Work(number=next(numbers), jobs=(job,), seconds=1.0)
+            for job in itertools.islice(waiting, max(0, room))
+        ]
+        host.put(works)
+        in_hand += len(works)
+        if not in_hand:
+            break
+        for _, measured in host.take(1.0):
+            in_hand -= 1
+            counted += 1
+            _write(out, measured[0])
+    host.close()
+    runner.kill()
+    return device, counted
+
+
+def _write_device(out: Path, device: Device) -> None:
+    """Say what it is; another than before would mix what cannot be compared."""
+    file, text = out / "device.json", json.dumps(asdict(device))
+    if file.exists() and file.read_text() != text:
+        raise SystemExit(f"{out} is of {file.read_text()}, and this is {text}: take another --out")
+    file.write_text(text)
+
+
+def _write(out: Path, m: Measurement) -> None:
+    """A line, on disk when this returns."""
+    line = asdict(m) | {"at": time.time()}
+    with (out / f"{m.task}.jsonl").open("a") as file:
+        file.write("\n" + json.dumps(line) + "\n")  # the line before may have been cut off
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def main() -> None:
+    """Measure, and say how far it got."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("archive", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--minutes", type=float, default=8.0)
+    parser.add_argument("--builders", type=int, default=max(1, usable_cores() - 1))
+    o = parser.parse_args()
+    begun = time.monotonic()
+    device, counted = measure(o.archive, o.out, o.minutes, o.builders)
+    left = sum(1 for _ in jobs(o.archive, o.out))
+    seconds = time.monotonic() - begun
+    print(f"{device.words}: {counted} measured in {seconds:.0f} s, {left} left")
+
+
+if __name__ == "__main__":
+    main()

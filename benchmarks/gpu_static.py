@@ -1,0 +1,149 @@
+"""Do the static constraints of the CUDA template say what the compiler says? Needs no GPU.
+
+    python benchmarks/gpu_static.py [--configurations 200] [--arch sm_90] [--seed 0] [--json]
+
+Random configurations of the paper's 26 tasks, valid or not, are compiled by NVRTC. What a GPU would
+refuse of a cubin (threads, registers x threads, shared bytes, local memory) is held against what
+the constraints say of the knobs; what does not compile is refused, too. Whether the accumulators
+are in registers, which no GPU asks for, is held against the cubin's local memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from chameleon_ray.machine import usable_cores
+from chameleon_ray.measure.cubin import resources
+from chameleon_ray.measure.nvrtc import CompileError, compile_cubin
+from chameleon_ray.networks import NETWORKS, network
+from chameleon_ray.space import KnobValues
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates import design_space
+from chameleon_ray.templates.cuda_conv2d import IN_REGISTERS
+from chameleon_ray.templates.cuda_knobs import direct_space
+from chameleon_ray.templates.cuda_tiling import accumulators
+from chameleon_ray.templates.gpu import (
+    BLOCK_DEPTH,
+    BLOCK_THREADS,
+    SM_REGISTERS,
+    STATIC_SHARED_BYTES,
+)
+
+_LOCAL_BYTES = 512 * 1024  # of a thread
+TASKS = [layer.task for name in NETWORKS for layer in network(name)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """One configuration.
+
+    Attributes:
+        task: What it computes.
+        config: Its knob values.
+        allowed: By the constraints that stand for what a GPU takes.
+        taken: By a GPU, as its cubin says; False if there is none.
+        compiled: Whether there is a cubin.
+        kept: Whether the constraints say that the accumulators are in registers.
+        found: Whether the cubin has them there.
+        message: What the compiler said.
+    """
+
+    task: Conv2d
+    config: KnobValues
+    allowed: bool
+    taken: bool
+    compiled: bool
+    kept: bool
+    found: bool
+    message: str = ""
+
+
+def drawn(configurations: int, arch: str, seed: int) -> Iterator[Judged]:
+    """Random configurations of random tasks, compiled on all cores."""
+    rng = np.random.default_rng(seed)
+    tasks = [TASKS[index] for index in rng.integers(len(TASKS), size=configurations)]
+    configs = [direct_space(task).random(1, rng)[0].tolist() for task in tasks]
+    with ProcessPoolExecutor(usable_cores()) as pool:
+        yield from pool.map(partial(judged, arch=arch), tasks, configs)
+
+
+def judged(task: Conv2d, row: list[int], *, arch: str) -> Judged:
+    """A configuration `(knobs,)`, by its knobs and by its cubin."""
+    from chameleon_ray.measure.cuda_kernel import KERNEL
+    from chameleon_ray.measure.cuda_source import generate
+
+    target = Target(kind="cuda", model=arch, lanes=32, cores=1)
+    space, configs = design_space(task, target), np.array([row], dtype=np.int32)
+    holds = {c.name: bool(c.holds(space.values(configs))[0]) for c in space.constraints}
+    kept = holds.pop(IN_REGISTERS)
+    config = space.describe(configs[0])
+    source = generate(task, target, config)
+    x, y, z = source.block
+    common = {"task": task, "config": config, "allowed": all(holds.values()), "kept": kept}
+    try:
+        found = resources(compile_cubin(source.text, arch), KERNEL)
+    except CompileError as error:
+        return Judged(**common, taken=False, compiled=False, found=False, message=str(error))
+    return Judged(
+        **common,
+        taken=x * y * z <= BLOCK_THREADS
+        and z <= BLOCK_DEPTH
+        and found.registers * x * y * z <= SM_REGISTERS
+        and found.shared_bytes <= STATIC_SHARED_BYTES
+        and found.stack_bytes <= _LOCAL_BYTES,
+        compiled=True,
+        found=found.stack_bytes < 4 * int(accumulators(space.values(configs))[0]),
+    )
+
+
+def checks_per_second(arch: str, checks: int = 1_000_000) -> float:
+    """How many configurations of the largest space are checked in a second."""
+    target = Target(kind="cuda", model=arch, lanes=32, cores=1)
+    task = max(TASKS, key=lambda task: direct_space(task).size)
+    configs = direct_space(task).random(checks, np.random.default_rng(0))
+    space = design_space(task, target)
+    start = time.perf_counter()
+    space.valid(configs)
+    return checks / (time.perf_counter() - start)
+
+
+def main() -> None:
+    """Compile, and print how far both agree."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--configurations", type=int, default=200)
+    parser.add_argument("--arch", default="sm_90")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", action="store_true", help="one object on one line")
+    options = parser.parse_args()
+    all_judged = list(drawn(options.configurations, options.arch, options.seed))
+    allowed = [one for one in all_judged if one.allowed]
+    in_registers = [one for one in allowed if one.compiled]
+    figures = {
+        "configurations": len(all_judged),
+        "valid": len(allowed),
+        "compiled": sum(one.compiled for one in allowed),
+        "agreement": sum(one.allowed == one.taken for one in all_judged) / len(all_judged),
+        "agreement_on_registers": sum(one.kept == one.found for one in in_registers)
+        / len(in_registers),
+        "checks_per_second": checks_per_second(options.arch),
+    }
+    if options.json:
+        print(json.dumps(figures))
+        return
+    for one in all_judged:
+        if one.allowed != one.taken:
+            print("DISAGREES", one)
+    for name, value in figures.items():
+        print(f"{name:24} {value:.6g}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,170 @@
+"""Kernels for a GPU, from source to times. Imports neither TVM nor what reads settings.
+
+So a machine with a GPU that has only NVIDIA's compiler and driver, numpy and torch can run what
+another one has generated.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.measure.cuda_driver import ContextLostError, CudaGpu
+from chameleon_ray.measure.reference import expected, inputs, output_shape, relative_error
+from chameleon_ray.measure.timing import calls_of, take_repeats
+from chameleon_ray.tasks import Conv2d
+
+if TYPE_CHECKING:
+    from chameleon_ray.env_settings import RepeatSettings
+
+KERNEL = "main_kernel"
+
+Extents = tuple[int, int, int]
+
+_TASKS = 32  # whose arrays are kept on the GPU: layers are measured in turns
+_MOST_CALLS = 200  # of a repeat; each sweeps the cache, which takes longer than a small kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaSource:
+    """One kernel.
+
+    Attributes:
+        text: Its source.
+        grid: Blocks along x, y and z.
+        block: Threads of each, likewise.
+        arguments: Names of the arrays that it takes, in their order.
+    """
+
+    text: str
+    grid: Extents
+    block: Extents
+    arguments: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CudaProgram:
+    """What is built: machine code, and what it is for."""
+
+    cubin: bytes
+    source: CudaSource
+    task: Conv2d
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OnGpu:
+    """The arrays of a task on the GPU.
+
+    Attributes:
+        addresses: By name, as in the template.
+        right: What the output has to be.
+    """
+
+    addresses: dict[str, int]
+    right: npt.NDArray[np.float32]
+
+
+class Arrays:
+    """The inputs and outputs of the tasks that were measured last; all kernels of one share them.
+
+    Args:
+        gpu: Where they are.
+        seed: Of the inputs.
+    """
+
+    def __init__(self, gpu: CudaGpu, seed: int) -> None:
+        self.gpu, self._seed = gpu, seed
+        self._kept: dict[Conv2d, OnGpu] = {}
+
+    def of(self, task: Conv2d) -> OnGpu:
+        """Those of a task."""
+        found = self._kept.pop(task, None) or self._made(task)
+        self._kept[task] = found  # the last used is the last
+        return found
+
+    def _made(self, task: Conv2d) -> OnGpu:
+        if len(self._kept) >= _TASKS:
+            oldest = self._kept.pop(next(iter(self._kept)))
+            for address in oldest.addresses.values():
+                self.gpu.free(address)
+        data, weight = inputs(task, self._seed)
+        right = expected(task, self._seed)
+        addresses = {
+            "data": self.gpu.upload(data),
+            "weight": self.gpu.upload(weight),
+            "conv": self.gpu.empty(right.nbytes),
+        }
+        return OnGpu(addresses=addresses, right=right)
+
+
+class CudaKernel:
+    """A program on the GPU, with its arrays."""
+
+    def __init__(self, program: CudaProgram, arrays: Arrays) -> None:
+        source = program.source
+        self._source, self._task, self._gpu = source, program.task, arrays.gpu
+        self._on_gpu = arrays.of(program.task)  # they stay: kernels at a time are of one task
+        function, self._library = self._gpu.load(program.cubin, KERNEL)
+        addresses = [self._on_gpu.addresses[name] for name in source.arguments]
+        self._launch = self._gpu.launcher(function, source.grid, source.block, addresses)
+
+    def time(self, calls: int) -> float:
+        """Seconds of one execution, the mean over `calls`, each with a cold cache."""
+        return statistics.fmean(self._gpu.timed(self._launch, min(calls, _MOST_CALLS)))
+
+    def error(self) -> float:
+        """max|a-b| / max|b| of one execution into an output of NaNs, against torch."""
+        gpu, on_gpu = self._gpu, self._on_gpu
+        gpu.poison(on_gpu.addresses["conv"], on_gpu.right.nbytes)
+        self._launch()
+        gpu.wait()
+        found = gpu.download(on_gpu.addresses["conv"], output_shape(self._task))
+        return relative_error(found, on_gpu.right)
+
+    def close(self) -> None:
+        """Take it off the GPU; with the context, it is gone."""
+        with suppress(ContextLostError):
+            self._gpu.unload(self._library)
+
+
+class CudaRunner:
+    """Times programs until the interval is narrow or one is clearly too slow."""
+
+    def __init__(self, arrays: Arrays, settings: RepeatSettings, final_repeats: int) -> None:
+        self._arrays, self._settings, self._final_repeats = arrays, settings, final_repeats
+
+    def run(
+        self, kernel: CudaProgram, best_seconds: float | None
+    ) -> tuple[float, tuple[float, ...]]:
+        """Relative error of the first execution, and seconds of each repeat."""
+        with self._loaded([kernel]) as (loaded,):
+            error, once = loaded.error(), loaded.time(1)
+            repeats = take_repeats(
+                loaded.time, self._settings, once=once, best_seconds=best_seconds
+            )
+        return error, tuple(repeats)
+
+    def compare(self, kernels: Sequence[CudaProgram]) -> list[tuple[float, ...]]:
+        """Seconds of each repeat for each program, taken in turns."""
+        with self._loaded(kernels) as loaded:
+            calls = [calls_of(kernel.time(1), self._settings) for kernel in loaded]
+            rounds = [
+                [kernel.time(n) for kernel, n in zip(loaded, calls, strict=True)]
+                for _ in range(self._final_repeats)
+            ]
+        return [tuple(times) for times in zip(*rounds, strict=True)]
+
+    @contextmanager
+    def _loaded(self, programs: Sequence[CudaProgram]) -> Iterator[list[CudaKernel]]:
+        with ExitStack() as stack:
+            kernels = []
+            for program in programs:
+                kernels.append(CudaKernel(program, self._arrays))
+                stack.callback(kernels[-1].close)
+            yield kernels

@@ -1,0 +1,70 @@
+"""What NVIDIA's management library says of a GPU: its clock, how hot it is, who else uses it.
+
+Without the library nothing is said, and nothing depends on it.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from chameleon_ray.measure.backend import State
+
+
+class GpuMonitor:
+    """One GPU, watched.
+
+    Args:
+        bus: Its PCI bus id, such as `0000:17:00.0`; where it is on this machine.
+    """
+
+    def __init__(self, bus: str) -> None:
+        self._nvml, self._gpu = _opened(bus)
+
+    def state(self) -> State | None:
+        """As it is now; None if nobody can tell."""
+        if self._nvml is None:
+            return None
+        try:
+            return State(
+                clock_mhz=int(
+                    self._nvml.nvmlDeviceGetClockInfo(self._gpu, self._nvml.NVML_CLOCK_SM)
+                ),
+                celsius=int(
+                    self._nvml.nvmlDeviceGetTemperature(self._gpu, self._nvml.NVML_TEMPERATURE_GPU)
+                ),
+            )
+        except self._nvml.NVMLError:  # a partition of a GPU has neither
+            return None
+
+    def most_mhz(self) -> int | None:
+        """The clock that it can have at most: two GPUs of one name may differ."""
+        if self._nvml is None:
+            return None
+        try:
+            return int(self._nvml.nvmlDeviceGetMaxClockInfo(self._gpu, self._nvml.NVML_CLOCK_SM))
+        except self._nvml.NVMLError:
+            return None
+
+    def others(self) -> list[int]:
+        """The processes that compute on it, but for this one."""
+        if self._nvml is None:
+            return []
+        try:
+            found = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._gpu)
+        except self._nvml.NVMLError:
+            return []
+        return sorted(process.pid for process in found if process.pid != os.getpid())
+
+
+def _opened(bus: str) -> tuple[Any, Any]:
+    """The library, and its handle of the GPU; None and None without it."""
+    try:
+        import pynvml
+
+        pynvml.nvmlInit()
+        return pynvml, pynvml.nvmlDeviceGetHandleByPciBusId(bus.encode())
+    except ImportError:
+        return None, None
+    except pynvml.NVMLError:
+        return None, None
