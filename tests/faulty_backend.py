@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.templates import default_config, design_space
@@ -33,7 +34,7 @@ class Kernel:
             case 5:
                 hoard = []
                 while True:
-                    hoard.append(bytearray(2**26))
+                    hoard.append(bytes(2**26))  # not touched: at once even on a busy machine
             case 6:
                 return float("inf")
             case 7:
@@ -77,6 +78,11 @@ def backend(env, target, seed, part="whole"):
     return Backend(
         builder=Builder(), runner=Runner(), target=target, compiler="faulty", has_torch=False
     )
+
+
+def from_environment(env, target, seed):
+    """The faulty backend, its compiler named by a variable."""
+    return replace(backend(env, target, seed), compiler=os.environ["CHAMELEON_TEST_COMPILER"])
 
 
 def broken(env, target, seed):

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import faulty_backend as faults
@@ -72,6 +73,15 @@ def test_a_fault_is_an_outcome_and_the_next_candidate_is_measured(bench, fault, 
     after = bench.measure(job(faults.OK, 7))
     assert after.ok
     assert after.repeat_seconds[0] == 0.007
+
+
+@pytest.mark.parametrize("compiler", ["one", "another"])
+def test_a_child_sees_the_environment_of_now(tmp_path, monkeypatch, compiler):
+    """The forkserver is of the first case at the latest: what it saw is not what counts."""
+    monkeypatch.setenv("CHAMELEON_TEST_COMPILER", compiler)
+    env = Env(measurer="faulty_backend:from_environment")
+    with closing(Bench(env, Target(), 0, CoreLease(tmp_path))) as bench:
+        assert bench.start().compiler == compiler
 
 
 @pytest.mark.parametrize(

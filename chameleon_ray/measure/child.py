@@ -60,8 +60,10 @@ class Child:
         if self._connection is not None and self._device is not None:
             return self._device
         self._connection, theirs = self._context.Pipe()
-        arguments = (theirs, self._env, self._target, self._seed, self._part)
-        process = self._context.Process(target=_serve, args=arguments, daemon=True)
+        # The forkserver may be older than what was set since, so the environment goes along.
+        environment = dict(os.environ)
+        arguments = (environment, theirs, self._env, self._target, self._seed, self._part)
+        process = self._context.Process(target=_begin, args=arguments, daemon=True)
         process.start()
         self._process = process
         theirs.close()
@@ -142,6 +144,13 @@ def _death(exit_code: int | None) -> Failure:
     died_of = signal.Signals(-exit_code)
     outcome = Outcome.DEVICE_LOST if died_of in _FROM_OUTSIDE else Outcome.CRASHED
     return Failure(outcome=outcome, message=f"the process died of {died_of.name}")
+
+
+def _begin(environment: dict[str, str], *served: Any) -> None:
+    """Take on the environment of who starts it, and serve."""
+    os.environ.clear()
+    os.environ.update(environment)
+    _serve(*served)
 
 
 def _serve(connection: Connection, env: Env, target: Target, seed: int, part: Part) -> None:
