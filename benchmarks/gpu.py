@@ -1,7 +1,7 @@
 """The 26 layers on a GPU that has no TVM beside it: sources go there, measurements come back.
 
-    python benchmarks/gpu.py pack [--networks resnet18 ...] [--per-layer 250] [--arch sm_90]
-                                  [--out gpu_sources.tar.xz]
+    python benchmarks/gpu.py pack [--template direct] [--networks resnet18 ...] [--per-layer 250]
+                                  [--arch sm_90] [--out gpu_sources.tar.xz]
     python benchmarks/gpu_measure.py gpu_sources.tar.xz --out DIR       # on the GPU's machine
     python benchmarks/gpu.py record DIR --run RUN
 
@@ -22,18 +22,20 @@ from contextlib import closing
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
-from gpu_measure import ENV, lines
+from gpu_measure import TARGET, env_of, lines
 
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.backend import Device
+from chameleon_ray.measure.cuda import generator
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.presets import load_policy
 from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.run_folder import Manifest, RunFolder
-from chameleon_ray.tasks import Conv2d, Layer, Target
+from chameleon_ray.tasks import Conv2d, GpuTemplate, Layer, Target
 from chameleon_ray.templates import default_config, design_space, template_version
 
 _MOST_BYTES = 60 * 10**6  # of an archive
@@ -48,9 +50,7 @@ def sample(task: Conv2d, target: Target, n: int) -> list[list[int]]:
 
 def kernels(task: Conv2d, rows: Sequence[Sequence[int]], *, target: Target) -> str:
     """A line of JSON for each config of a task: its values, source and launch."""
-    from chameleon_ray.measure.cuda_source import generate
-
-    space, found = design_space(task, target), []
+    (generate, _), space, found = generator(target), design_space(task, target), []
     for row in rows:
         config = space.describe(np.array(row, dtype=np.int32))
         found.append(json.dumps({"config": config, **asdict(generate(task, target, config))}))
@@ -62,12 +62,16 @@ def pack(tasks: Sequence[Conv2d], target: Target, per_layer: int, out: Path) -> 
     rows = [sample(task, target, per_layer) for task in tasks]
     with ProcessPoolExecutor(usable_cores()) as pool, tarfile.open(out, "w:xz") as tar:
         texts = pool.map(partial(kernels, target=target), tasks, rows)
+        _add(tar, TARGET, json.dumps(asdict(target)))
         for task, text in zip(tasks, texts, strict=True):
-            content = text.encode()
-            entry = tarfile.TarInfo(f"{task.key}.jsonl")
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
+            _add(tar, f"{task.key}.jsonl", text)
     return out.stat().st_size
+
+
+def _add(tar: tarfile.TarFile, name: str, text: str) -> None:
+    entry = tarfile.TarInfo(name)
+    entry.size = len(text.encode())
+    tar.addfile(entry, io.BytesIO(text.encode()))
 
 
 def record(measured: Path, run: Path) -> dict[str, int]:
@@ -93,7 +97,7 @@ def _write_run(
         env="cuda",
         policy=policy,
         seed=0,
-        env_settings=ENV,
+        env_settings=env_of(device.target.template),
         policy_settings=policy_settings,
         machine=device.machine,
         compiler=device.compiler,
@@ -134,6 +138,7 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     packing = commands.add_parser("pack")
     packing.add_argument("--networks", nargs="+", default=list(NETWORKS), choices=list(NETWORKS))
+    packing.add_argument("--template", default="direct", choices=get_args(GpuTemplate))
     packing.add_argument("--per-layer", type=int, default=250)
     packing.add_argument("--arch", default="sm_90")
     packing.add_argument("--sms", type=int, default=132, help="streaming multiprocessors")
@@ -146,7 +151,7 @@ def main() -> None:
         for name, count in record(o.measured, o.run).items():
             print(f"{o.run / name}: {count} measurements")
         return
-    target = Target(kind="cuda", model=o.arch, lanes=32, cores=o.sms)
+    target = Target(kind="cuda", model=o.arch, lanes=32, cores=o.sms, template=o.template)
     tasks = [layer.task for name in o.networks for layer in network(name)]
     size = pack(tasks, target, o.per_layer, o.out)
     print(f"{o.out}: {len(tasks)} layers, {o.per_layer} kernels of each, {size / 1e6:.1f} MB")

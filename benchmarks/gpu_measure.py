@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import fcntl
-import io
 import itertools
 import json
 import os
 import tarfile
 import time
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +33,7 @@ from chameleon_ray.measure.cuda_parts import backend_of
 from chameleon_ray.measure.host import Host, Work
 from chameleon_ray.measure.nvrtc import compile_cubin, version
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
 
 _ARCHIVE = "CHAMELEON_ARCHIVE"  # in the environment of the processes that build
 _AHEAD = 3  # jobs for each builder that the host is given
@@ -45,16 +44,36 @@ ENV = Env(
     repeats=RepeatSettings(seconds=0.002, least=3, most=10, interval=0.01, slower=100.0),
     build_timeout_seconds=60.0,
 )
+TARGET = "target.json"  # in an archive, what its kernels are for
+
+
+def env_of(template: GpuTemplate) -> Env:
+    """How a template's kernels are measured."""
+    rounds = template in {"gemm_tf32", "gemm_float16"}
+    return replace(ENV, template=template, tolerance=1e-2 if rounds else ENV.tolerance)
+
+
+def template_of(archive: Path) -> GpuTemplate:
+    """Which template an archive's kernels are of."""
+    with tarfile.open(archive) as tar:
+        found: GpuTemplate = json.loads(_text(tar, TARGET))["template"]
+    return found
+
+
+def _text(tar: tarfile.TarFile, name: str) -> str:
+    file = tar.extractfile(name)
+    if file is None:
+        raise SystemExit(f"{tar.name}: {name} is no file; `gpu.py pack` writes such archives.")
+    return file.read().decode()
 
 
 def entries(archive: Path) -> dict[str, list[dict[str, Any]]]:
     """What an archive holds: task key -> its kernels, in the order in which they are measured."""
     with tarfile.open(archive) as tar:
-        files = {m.name: tar.extractfile(m) for m in tar.getmembers() if m.name.endswith(".jsonl")}
+        names = [name for name in tar.getnames() if name.endswith(".jsonl")]
         return {
-            name.removesuffix(".jsonl"): [json.loads(line) for line in io.TextIOWrapper(file)]
-            for name, file in files.items()
-            if file is not None
+            name.removesuffix(".jsonl"): [*map(json.loads, _text(tar, name).splitlines())]
+            for name in names
         }
 
 
@@ -130,8 +149,9 @@ def measure(archive: Path, out: Path, minutes: float, builders: int) -> tuple[De
     out.mkdir(parents=True, exist_ok=True)
     lock = (out / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    runner = Child(ENV, target_here(ENV), 0, "run")
-    host = Host([Bench(ENV, target_here(ENV), 0, runner=runner) for _ in range(builders)])
+    env = env_of(template_of(archive))
+    runner = Child(env, target_here(env), 0, "run")
+    host = Host([Bench(env, target_here(env), 0, runner=runner) for _ in range(builders)])
     device = host.start()
     _write_device(out, device)
     waiting, numbers, in_hand = jobs(archive, out), itertools.count(), 0

@@ -1,11 +1,13 @@
-"""Do the static constraints of the CUDA template say what the compiler says? Needs no GPU.
+"""Do the static constraints of the CUDA templates say what the compiler says? Needs no GPU.
 
-    python benchmarks/gpu_static.py [--configurations 200] [--arch sm_90] [--seed 0] [--json]
+    python benchmarks/gpu_static.py [--template direct] [--configurations 200] [--arch sm_90]
+                                    [--seed 0] [--json]
 
-Random configurations of the paper's 26 tasks, valid or not, are compiled by NVRTC. What a GPU would
-refuse of a cubin (threads, registers x threads, shared bytes, local memory) is held against what
-the constraints say of the knobs; what does not compile is refused, too. Whether the accumulators
-are in registers, which no GPU asks for, is held against the cubin's local memory.
+Random configurations of the paper's 26 tasks are compiled by NVRTC: of template `direct` valid or
+not, of the others, whose code stands for valid ones only, valid ones. What a GPU would refuse of a
+cubin (threads, registers x threads, shared bytes, local memory) is held against what the
+constraints say of the knobs; what does not compile is refused, too. Whether the accumulators are in
+registers, which no GPU asks for, is held against the cubin's local memory.
 """
 
 from __future__ import annotations
@@ -17,22 +19,25 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from typing import get_args
 
 import numpy as np
 
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.cubin import resources
+from chameleon_ray.measure.cuda import generator
+from chameleon_ray.measure.cuda_kernel import KERNEL
 from chameleon_ray.measure.nvrtc import CompileError, compile_cubin
 from chameleon_ray.networks import NETWORKS, network
-from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.space import DesignSpace, KnobValues
+from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
 from chameleon_ray.templates import design_space
-from chameleon_ray.templates.cuda_conv2d import IN_REGISTERS
 from chameleon_ray.templates.cuda_knobs import direct_space
 from chameleon_ray.templates.cuda_tiling import accumulators
 from chameleon_ray.templates.gpu import (
     BLOCK_DEPTH,
     BLOCK_THREADS,
+    IN_REGISTERS,
     SM_REGISTERS,
     STATIC_SHARED_BYTES,
 )
@@ -66,30 +71,33 @@ class Judged:
     message: str = ""
 
 
-def drawn(configurations: int, arch: str, seed: int) -> Iterator[Judged]:
+def drawn(configurations: int, target: Target, seed: int) -> Iterator[Judged]:
     """Random configurations of random tasks, compiled on all cores."""
     rng = np.random.default_rng(seed)
     tasks = [TASKS[index] for index in rng.integers(len(TASKS), size=configurations)]
-    configs = [direct_space(task).random(1, rng)[0].tolist() for task in tasks]
+    configs = [_drawn_from(task, target).random(1, rng)[0].tolist() for task in tasks]
     with ProcessPoolExecutor(usable_cores()) as pool:
-        yield from pool.map(partial(judged, arch=arch), tasks, configs)
+        yield from pool.map(partial(judged, target=target), tasks, configs)
 
 
-def judged(task: Conv2d, row: list[int], *, arch: str) -> Judged:
+def _drawn_from(task: Conv2d, target: Target) -> DesignSpace:
+    """Without constraints, where invalid ones have code, too."""
+    return direct_space(task) if target.template == "direct" else design_space(task, target)
+
+
+def judged(task: Conv2d, row: list[int], *, target: Target) -> Judged:
     """A configuration `(knobs,)`, by its knobs and by its cubin."""
-    from chameleon_ray.measure.cuda_kernel import KERNEL
-    from chameleon_ray.measure.cuda_source import generate
-
-    target = Target(kind="cuda", model=arch, lanes=32, cores=1)
     space, configs = design_space(task, target), np.array([row], dtype=np.int32)
-    holds = {c.name: bool(c.holds(space.values(configs))[0]) for c in space.constraints}
+    values = space.values(configs)
+    holds = {c.name: bool(c.holds(values)[0]) for c in space.constraints}
     kept = holds.pop(IN_REGISTERS)
     config = space.describe(configs[0])
-    source = generate(task, target, config)
+    source = generator(target)[0](task, target, config)
+    spills = 4 * int(accumulators(values)[0]) if target.template == "direct" else 1  # bytes
     x, y, z = source.block
     common = {"task": task, "config": config, "allowed": all(holds.values()), "kept": kept}
     try:
-        found = resources(compile_cubin(source.text, arch), KERNEL)
+        found = resources(compile_cubin(source.text, target.model), KERNEL)
     except CompileError as error:
         return Judged(**common, taken=False, compiled=False, found=False, message=str(error))
     return Judged(
@@ -100,16 +108,15 @@ def judged(task: Conv2d, row: list[int], *, arch: str) -> Judged:
         and found.shared_bytes <= STATIC_SHARED_BYTES
         and found.stack_bytes <= _LOCAL_BYTES,
         compiled=True,
-        found=found.stack_bytes < 4 * int(accumulators(space.values(configs))[0]),
+        found=found.stack_bytes < spills,
     )
 
 
-def checks_per_second(arch: str, checks: int = 1_000_000) -> float:
+def checks_per_second(target: Target, checks: int = 1_000_000) -> float:
     """How many configurations of the largest space are checked in a second."""
-    target = Target(kind="cuda", model=arch, lanes=32, cores=1)
-    task = max(TASKS, key=lambda task: direct_space(task).size)
-    configs = direct_space(task).random(checks, np.random.default_rng(0))
-    space = design_space(task, target)
+    space = max((design_space(task, target) for task in TASKS), key=lambda space: space.size)
+    rng = np.random.default_rng(0)
+    configs = rng.integers(0, space.sizes, size=(checks, len(space.knobs))).astype(np.int32)
     start = time.perf_counter()
     space.valid(configs)
     return checks / (time.perf_counter() - start)
@@ -118,12 +125,14 @@ def checks_per_second(arch: str, checks: int = 1_000_000) -> float:
 def main() -> None:
     """Compile, and print how far both agree."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--template", default="direct", choices=get_args(GpuTemplate))
     parser.add_argument("--configurations", type=int, default=200)
     parser.add_argument("--arch", default="sm_90")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true", help="one object on one line")
     options = parser.parse_args()
-    all_judged = list(drawn(options.configurations, options.arch, options.seed))
+    target = Target(kind="cuda", model=options.arch, lanes=32, template=options.template)
+    all_judged = list(drawn(options.configurations, target, options.seed))
     allowed = [one for one in all_judged if one.allowed]
     in_registers = [one for one in allowed if one.compiled]
     figures = {
@@ -133,7 +142,7 @@ def main() -> None:
         "agreement": sum(one.allowed == one.taken for one in all_judged) / len(all_judged),
         "agreement_on_registers": sum(one.kept == one.found for one in in_registers)
         / len(in_registers),
-        "checks_per_second": checks_per_second(options.arch),
+        "checks_per_second": checks_per_second(target),
     }
     if options.json:
         print(json.dumps(figures))

@@ -8,7 +8,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from chameleon_ray.settings import Count, Positive, Real, Seconds, Whole
+from chameleon_ray.tasks import GpuTemplate
 
+_ROUNDING = {"gemm_tf32": 1e-3, "gemm_float16": 1e-3}  # ten bits of a number are kept
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -50,6 +52,8 @@ class Env:
         measurement_seconds: How long a measurement on a simulated device takes.
         target: `llvm` is the CPU, `cuda` an NVIDIA GPU.
         model: LLVM's name of the CPU, the GPU's architecture (`sm_90`), or `native`.
+        template: Of a GPU's kernels: `direct` has the knobs of the paper's Table 1, `gemm` those of
+            `templates.cuda_gemm`; `gemm_tf32` and `gemm_float16` may round what they multiply.
         cores: Cores that a kernel may use; 0 stands for all. Of no meaning for GPUs.
         runners: Processes that build; 0 stands for one per core, divided among GPUs.
         layers_at_once: Layers under way at the same time; 0 lets the machine's size decide.
@@ -69,6 +73,7 @@ class Env:
     measurement_seconds: Annotated[Real, Field(ge=0, le=3600)] = 0.0
     target: Literal["llvm", "cuda"] = "llvm"
     model: str = "native"
+    template: GpuTemplate = "direct"
     cores: Annotated[Whole, Field(ge=0)] = 0
     runners: Annotated[Whole, Field(ge=0)] = 0
     layers_at_once: Annotated[Whole, Field(ge=0)] = 0
@@ -90,6 +95,13 @@ class Env:
     def __post_init__(self) -> None:
         if self.simulated and self.target == "cuda":
             raise ValueError("a simulated device is a CPU: measurer simulated takes target llvm")
+        if self.template != "direct" and not self.on_gpus:
+            raise ValueError(f"template {self.template} is for GPUs: it takes target cuda")
+        if self.template in _ROUNDING and self.tolerance < _ROUNDING[self.template]:
+            raise ValueError(
+                f"template {self.template} rounds what it multiplies: it takes a tolerance of "
+                f"{_ROUNDING[self.template]:g} or more, not {self.tolerance:g}"
+            )
 
     @property
     def on_gpus(self) -> bool:

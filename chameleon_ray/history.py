@@ -61,7 +61,9 @@ def load(run: Place) -> State:
         )
     layers = choose_layers(network(manifest["network"]), manifest.get("layers") or ())
     records, damaged = read_records(run)
-    target = target_of(str(manifest.get("machine", ""))) or Target(lanes=cpu().lanes)
+    template = manifest["env_settings"].get("template", "direct")  # none in older runs
+    machine = str(manifest.get("machine", ""))
+    target = target_of(machine, template) or Target(lanes=cpu().lanes)
     results = tuple(
         layer_result(layer, of_layer(layer, records), target=target) for layer in layers
     )

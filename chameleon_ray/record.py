@@ -28,7 +28,7 @@ from chameleon_ray.space import Choice, DesignSpace, KnobValues
 from chameleon_ray.storage import Place
 from chameleon_ray.store import shown
 from chameleon_ray.tasks import Conv2d, Layer, NamedTask, Task
-from chameleon_ray.templates import design_space, template_version
+from chameleon_ray.templates import design_space, gpu_template, template_version
 from chameleon_ray.tunables import Plain, Tunables
 
 SWEEP = "sweep"  # the policy that measures everything once
@@ -277,7 +277,7 @@ def _layer_recording(
 
 def _target(provenance: Provenance) -> dict[str, int | str]:
     """What a task's space depends on besides the task."""
-    target = target_of(provenance.machine)
+    target = target_of(provenance.machine, gpu_template(provenance.template))
     if target is None:
         return {}
     size: dict[str, int | str] = {"cores": target.cores, "lanes": target.lanes}
@@ -286,7 +286,7 @@ def _target(provenance: Provenance) -> dict[str, int | str]:
 
 def _space(task: Conv2d, provenance: Provenance) -> DesignSpace | None:
     """The space that was searched; None if its template has changed since."""
-    target = target_of(provenance.machine)
+    target = target_of(provenance.machine, gpu_template(provenance.template))
     if target is None or provenance.template != template_version(target):
         return None
     return design_space(task, target)

@@ -8,6 +8,8 @@ from typing import Any, Literal, Protocol
 
 from chameleon_ray.errors import UnsupportedError
 
+GpuTemplate = Literal["direct", "gemm", "gemm_tf32", "gemm_float16"]
+
 
 class Task(Protocol):
     """What is tuned: a name and its work."""
@@ -134,12 +136,15 @@ class Target:
         model: LLVM's name of the CPU (`znver4`), or the GPU's architecture (`sm_90`).
         lanes: float32 lanes of one vector register.
         cores: CPU cores that a kernel may use, or a GPU's streaming multiprocessors.
+        template: Of a GPU: `direct` has the knobs of Table 1, `gemm` those of `cuda_gemm`; with
+            `_tf32` and `_float16`, tensor cores may round to that.
     """
 
     kind: Literal["llvm", "cuda"] = "llvm"
     model: str = "native"
     lanes: int = 16
     cores: int = 1
+    template: GpuTemplate = "direct"
 
     @property
     def threads(self) -> int:

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <random>
 #include <vector>
@@ -17,13 +18,75 @@ static ucontext_t scheduler;
 static ucontext_t* running;
 
 static void __attribute__((noinline)) __syncthreads() { swapcontext(running, &scheduler); }
+static void __threadfence() {}
+static unsigned atomicAdd(unsigned* at, unsigned more) { return (*at += more) - more; }
+
+static float number_of(uint32_t bits) {
+  float number;
+  std::memcpy(&number, &bits, 4);
+  return number;
+}
+
+static uint32_t bits_of(float number) {
+  uint32_t bits;
+  std::memcpy(&bits, &number, 4);
+  return bits;
+}
+
+// What tensor cores take, and their product of 16 x 8 by a warp (PTX ISA, `cvt`, `mma`).
+static uint32_t tf32(float number) { return (bits_of(number) + 0x1000) & ~0x1fffu; }
+
+static uint32_t half(float number) {  // to the nearest, even if there are two; too large: infinity
+  const float steps = std::ldexp(1.0f, std::max(std::ilogb(number), -14) - 10);
+  const float near = number == 0 ? 0 : std::nearbyint(number / steps) * steps;
+  const uint32_t sign = std::signbit(number) ? 0x8000 : 0;
+  if (!(std::fabs(near) < 65520)) return sign | 0x7c00;
+  if (std::fabs(near) < std::ldexp(1.0f, -14)) return sign | (uint32_t)(std::fabs(near) * (1 << 24));
+  return sign | ((bits_of(std::fabs(near)) - (112u << 23)) >> 13);
+}
+
+static float number_of_half(uint32_t bits) {
+  const float size = bits & 0x7c00 ? number_of(((bits & 0x7fff) << 13) + (112u << 23))
+                                   : std::ldexp((float)(bits & 0x3ff), -24);
+  return bits & 0x8000 ? -size : size;
+}
+
+static uint32_t halves(float low, float high) { return half(low) | half(high) << 16; }
+static void multiply(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
 using std::max;
 using std::min;
+#define INTERPRETED
+#define __device__ static
 #define __global__
 #define __launch_bounds__(n)
 #define __shared__ static
 #include KERNEL
+
+#ifndef MATH
+#define MATH 0
+#endif
+
+static void multiply(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+  static struct {
+    uint32_t a[4], b[2];
+  } lanes[2][1024];  // of this product and of the next
+  static bool turns[1024];
+  const unsigned me = threadIdx.x, warp = me & ~31u, group = me % 32 / 4, within = me % 4;
+  auto& now = lanes[turns[me] = !turns[me]];
+  std::copy_n(a, 4, now[me].a), std::copy_n(b, 2, now[me].b);
+  __syncthreads();
+  for (unsigned i = 0; i < 4; ++i) {
+    const unsigned column = 2 * within + i % 2;
+    for (unsigned k = 0; k < 8; ++k) {
+      const uint32_t left = now[warp + group * 4 + k % 4].a[i / 2 + k / 4 * 2];
+      const uint32_t right = now[warp + column * 4 + k % 4].b[k / 4];
+      sums[i] += MATH == 1 ? number_of(left) * number_of(right)
+                           : number_of_half(left & 0xffff) * number_of_half(right & 0xffff) +
+                                 number_of_half(left >> 16) * number_of_half(right >> 16);
+    }
+  }
+}
 
 static float* arguments[3];
 static void thread() { main_kernel(arguments[0], arguments[1], arguments[2]); }

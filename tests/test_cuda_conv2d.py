@@ -3,6 +3,7 @@
 Kernels are interpreted on this CPU (`launch.py`), and compiled by NVRTC; no GPU is used.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -165,7 +166,18 @@ def test_a_cubin_is_what_the_constraints_say(monkeypatch):
     monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
     from gpu_static import drawn
 
-    judged = list(drawn(24, "sm_90", seed=0))
+    judged = list(drawn(24, TARGET, seed=0))
     assert 8 <= sum(one.allowed for one in judged) < 24
     assert all(one.compiled for one in judged if one.allowed)
     assert [one.allowed for one in judged] == [one.taken for one in judged]
+
+
+@pytest.mark.slow
+def test_valid_products_of_matrices_compile_and_fit(monkeypatch):
+    """24 random valid configs of the other template."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    from gpu_static import drawn
+
+    judged = list(drawn(24, replace(TARGET, template="gemm_float16"), seed=0))
+    assert all(one.allowed and one.compiled and one.taken for one in judged)
+    assert sum(one.found for one in judged) >= 22

@@ -34,11 +34,14 @@ def gpu(monkeypatch):
 
 
 @pytest.mark.slow
-def test_an_archive_is_measured_in_several_goes_and_comes_home_as_a_run(gpu, tmp_path, call):
+@pytest.mark.parametrize("template", ["direct", "gemm_float16"])
+def test_an_archive_is_measured_in_several_goes_and_comes_home_as_a_run(
+    gpu, tmp_path, call, template
+):
     """The second go makes what the first had no time for; a line that was cut off is made again."""
-    pack, measure = gpu[0].pack, gpu[1].measure
+    pack, measure, target = gpu[0].pack, gpu[1].measure, replace(TARGET, template=template)
     archive, out = tmp_path / "sources.tar.xz", tmp_path / "out"
-    assert pack(TASKS, TARGET, 6, archive) < 10**6
+    assert pack(TASKS, target, 6, archive) < 10**6
     device, first = measure(archive, out, 60.0, builders=2)
     assert (device.machine, first) == ("NVIDIA Fake sm_90, 4 SMs", 12)
     file = out / f"{TASKS[0].key}.jsonl"
@@ -58,7 +61,7 @@ def test_an_archive_is_measured_in_several_goes_and_comes_home_as_a_run(gpu, tmp
     assert len(spaces) == len(TASKS)
     live = {load_recorded(space).live.task: load_recorded(space).live.space for space in spaces}
     for task in TASKS:
-        assert live[task].feature_names == design_space(task, TARGET).feature_names
+        assert live[task].feature_names == design_space(task, target).feature_names
     code, said, _ = call("replay", spaces[0], "--policy", "random", "--trials", 6, "--json")
     assert (code, said.count("\n")) == (0, 1)
 

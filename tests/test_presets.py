@@ -49,7 +49,14 @@ def folder(tmp_path, monkeypatch):
 
 def test_shipped_ones_are_known_and_load(folder):
     """Every shipped preset can be used from anywhere."""
-    assert presets.known("envs") == ["cpu", "cuda", "recorded", "simulated"]
+    assert presets.known("envs") == [
+        "cpu",
+        "cuda",
+        "cuda_gemm",
+        "cuda_tensor",
+        "recorded",
+        "simulated",
+    ]
     assert presets.known("policies") == SHIPPED_POLICIES
     shipped = ["aws", "gcp", "kubernetes", "local", "one_box", "ssh"]
     assert presets.known("clusters") == shipped
@@ -87,7 +94,9 @@ def test_unknown_name_tells_the_known_ones(folder):
     """A misspelt name is answered with the nearest known one."""
     with pytest.raises(UnknownNameError, match=r"policy 'chamelon'.*'chameleon'\?.*autotvm"):
         presets.load_policy("chamelon")
-    with pytest.raises(UnknownNameError, match=r"env 'gpu'.*cpu, cuda, recorded, simulated"):
+    with pytest.raises(
+        UnknownNameError, match=r"env 'gpu'.*cpu, cuda, cuda_gemm, cuda_tensor, recorded, simulated"
+    ):
         presets.load_env("gpu")
 
 

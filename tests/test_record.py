@@ -219,7 +219,7 @@ def test_damaged_parts_are_told(tmp_path):
         ({"layer": 7}, SettingsError, r"layer 7 .* configurations, too many .*--limit N"),
         ({"layer": 99}, UnknownNameError, "unknown layer '99'"),
         ({"network": "resnet19"}, UnknownNameError, "resnet18"),
-        ({"env": "gpu"}, UnknownNameError, "cpu, cuda, recorded, simulated"),
+        ({"env": "gpu"}, UnknownNameError, "cuda, cuda_gemm, cuda_tensor, recorded"),
         ({"limit": 10**7}, SettingsError, "--trials: 10000000"),
     ],
 )

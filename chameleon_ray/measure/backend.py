@@ -12,7 +12,7 @@ from chameleon_ray.errors import MachineError
 from chameleon_ray.machine import cpu, cpu_brand, usable_cores
 from chameleon_ray.measure import Outcome
 from chameleon_ray.plugins import load
-from chameleon_ray.tasks import Target
+from chameleon_ray.tasks import GpuTemplate, Target
 from chameleon_ray.templates.gpu import WARP
 
 if TYPE_CHECKING:
@@ -132,10 +132,16 @@ _ON_CPU = re.compile(r"(\d+) cores, (\d+) lanes$")
 _ON_GPU = re.compile(r"\b(sm_\d+), (\d+) SMs\b")
 
 
-def target_of(machine: str) -> Target | None:
-    """What a design space depends on, from a machine's words; None if they are not ours."""
+def target_of(machine: str, template: GpuTemplate) -> Target | None:
+    """What a design space depends on, from what a journal says; None if that is not ours.
+
+    Args:
+        machine: The device, in words.
+        template: Of its kernels, if it is a GPU.
+    """
     if gpu := _ON_GPU.search(machine):
-        return Target(kind="cuda", model=gpu[1], lanes=WARP, cores=int(gpu[2]))
+        size = int(gpu[2])
+        return Target(kind="cuda", model=gpu[1], lanes=WARP, cores=size, template=template)
     if on_cpu := _ON_CPU.search(machine):
         return Target(lanes=int(on_cpu[2]), cores=int(on_cpu[1]))
     return None
@@ -153,7 +159,7 @@ def target_here(env: Env) -> Target:
     if env.simulated:
         return Target(kind=env.target, model=model, lanes=16, cores=env.cores or 2)
     if env.on_gpus:
-        return Target(kind="cuda", model=model, lanes=WARP, cores=1)
+        return Target(kind="cuda", model=model, lanes=WARP, cores=1, template=env.template)
     if env.cores > cores:
         raise MachineError(
             f"env: cores is {env.cores}, but this machine lets us use {cores}; set cores: 0 for "

@@ -25,7 +25,6 @@ from chameleon_ray.tasks import Target
 
 _PR_SET_PDEATHSIG = 1
 _MORE_MEMORY = 4  # times that of others: who has a GPU sets much aside
-_PRELOADED = {"llvm": "preload", "cuda": "cuda"}  # what a new process finds imported
 
 
 class Child:
@@ -45,8 +44,8 @@ class Child:
         os.environ["TVM_NUM_THREADS"] = str(target.threads)
         os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = "2000"
         self._context = multiprocessing.get_context("forkserver")
-        preload = _PRELOADED[env.target] if env.measurer == "tvm" else "backend"
-        self._context.set_forkserver_preload([f"chameleon_ray.measure.{preload}"])
+        modules = [f"chameleon_ray.measure.{module}" for module in _preloaded(env)]
+        self._context.set_forkserver_preload(modules)
         self._process: Any = None
         self._connection: Connection | None = None
         self._device: Device | None = None
@@ -134,6 +133,15 @@ _FATAL = {Outcome.CRASHED, Outcome.RUN_TIMEOUT, Outcome.DEVICE_LOST}
 _FROM_OUTSIDE = {signal.SIGKILL, signal.SIGTERM, signal.SIGHUP}  # no kernel does this to itself
 
 _SERVER_LOST = 255  # what multiprocessing says if the forkserver is gone, and its children with it
+
+
+def _preloaded(env: Env) -> tuple[str, ...]:
+    """What a new process finds imported; TVM only where it generates the code."""
+    if env.measurer != "tvm":
+        return ("backend",)
+    if not env.on_gpus:
+        return ("preload",)
+    return ("cuda", "cuda_source") if env.template == "direct" else ("cuda",)
 
 
 def _death(exit_code: int | None) -> Failure:

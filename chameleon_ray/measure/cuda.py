@@ -1,17 +1,19 @@
-"""Builds, checks and times configs of `cuda_conv2d` on an NVIDIA GPU. Runs in children only."""
+"""Builds, checks and times configs on an NVIDIA GPU. Runs in children only."""
 
 from __future__ import annotations
 
-import tvm
+from collections.abc import Callable
+from functools import partial
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.measure.backend import Backend, Part
-from chameleon_ray.measure.cuda_kernel import CudaProgram
+from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource
 from chameleon_ray.measure.cuda_parts import backend_of
-from chameleon_ray.measure.cuda_source import generate
 from chameleon_ray.measure.nvrtc import compile_cubin, version
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
+
+Generate = Callable[[Conv2d, Target, KnobValues], CudaSource]
 
 
 def backend(env: Env, target: Target, seed: int, part: Part = "whole") -> Backend:
@@ -21,18 +23,32 @@ def backend(env: Env, target: Target, seed: int, part: Part = "whole") -> Backen
         MachineError: No GPU, no driver, no compiler, or another architecture than the env's.
         UnsupportedError: Its architecture is not known.
     """
-    compiler = f"tvm {tvm.__version__}, nvrtc {version()}"
-    return backend_of(CudaBuilder, env, target, seed, part, compiler=compiler)
+    generate, name = generator(target)
+    compiler = f"{name}nvrtc {version()}"
+    return backend_of(partial(CudaBuilder, generate), env, target, seed, part, compiler=compiler)
+
+
+def generator(target: Target) -> tuple[Generate, str]:
+    """What makes the source of a template, and its name: TVM makes Table 1's, none the others."""
+    if target.template == "direct":
+        import tvm
+
+        from chameleon_ray.measure.cuda_source import generate
+
+        return generate, f"tvm {tvm.__version__}, "
+    from chameleon_ray.measure.cuda_gemm_source import generate as of_gemm
+
+    return of_gemm, ""
 
 
 class CudaBuilder:
-    """Compiles configs of `cuda_conv2d` for one architecture; needs no GPU."""
+    """Compiles configs of a template for one architecture; needs no GPU."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
+    def __init__(self, generate: Generate, target: Target) -> None:
+        self._generate, self._target = generate, target
 
     def build(self, task: Conv2d, config: KnobValues) -> CudaProgram:
         """The machine code of one config."""
-        source = generate(task, self._target, config)
+        source = self._generate(task, self._target, config)
         cubin = compile_cubin(source.text, self._target.model)
         return CudaProgram(cubin=cubin, source=source, task=task)

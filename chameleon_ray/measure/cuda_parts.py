@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from chameleon_ray.errors import MachineError
@@ -63,7 +64,7 @@ def backend_of(
         )
     architecture(gpu.arch)
     monitor = GpuMonitor(gpu.bus)
-    resolved = Target(kind="cuda", model=gpu.arch, lanes=WARP, cores=gpu.sms)
+    resolved = replace(target, model=gpu.arch, lanes=WARP, cores=gpu.sms)
     return Backend(
         builder=builder(resolved) if part == "whole" else Nothing(),
         runner=CudaRunner(Arrays(gpu, seed), env.repeats, env.final_repeats),

@@ -27,7 +27,7 @@ from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.cache_file import CacheFile, read_cache_file
 from chameleon_ray.space import Choice, Configs, DesignSpace, Knob, Listing
 from chameleon_ray.tasks import Conv2d, NamedTask, Target
-from chameleon_ray.templates import default_config, design_space, template_version
+from chameleon_ray.templates import default_config, design_space, gpu_template, template_version
 from chameleon_ray.tunables import Tunables
 
 _OUTCOMES = {
@@ -243,6 +243,7 @@ def _live(own: Mapping[str, Any], tunables: Tunables) -> LiveTask | None:
             model=str(own.get("model", "native")),
             lanes=int(own["lanes"]),
             cores=int(own["cores"]),
+            template=gpu_template(str(own["template"])),
         )
         task = Conv2d.from_key(str(own["task"]))
         if own["template"] != template_version(target):

@@ -1,20 +1,33 @@
 """Templates: which knobs a task has on a target, and the code that their values stand for.
 
 What the search needs (knobs, constraints, features) is numpy only; TVM is imported by the
-`*_schedule` modules, in the processes that build.
+`*_schedule` modules, in the processes that build. `cuda_gemm.cu` is a kernel without TVM.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.templates import cpu_conv2d, cuda_conv2d
+from chameleon_ray.templates import cpu_conv2d, cuda_conv2d, cuda_gemm
 from chameleon_ray.templates.gpu import architecture
 
 if TYPE_CHECKING:
     from chameleon_ray.space import Configs, DesignSpace, KnobValues
-    from chameleon_ray.tasks import Conv2d, Target
+    from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
+
+
+class Template(Protocol):
+    """A module of this package that knows a kind of layer on a kind of target."""
+
+    def design_space(self, task: Conv2d, target: Target) -> DesignSpace:
+        """The knobs, what they forbid and what they imply."""
+
+    def default_config(self, task: Conv2d, target: Target) -> Configs:
+        """A sensible config, `(knobs,)`."""
+
+    def version(self, target: Target) -> str:
+        """Changes whenever a config may stand for other code than before."""
 
 
 def design_space(task: Conv2d, target: Target) -> DesignSpace:
@@ -24,36 +37,46 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         UnsupportedError: There is no template for the task on the target.
     """
     check_supported(task, target)
-    if target.kind == "cuda":
-        return cuda_conv2d.design_space(task, target)
-    return cpu_conv2d.design_space(task, target)
+    return _template(target).design_space(task, target)
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:
     """A sensible config by rule, `(knobs,)`: trial 0 of every task."""
     check_supported(task, target)
-    if target.kind == "cuda":
-        return cuda_conv2d.default_config(task, target)
-    return cpu_conv2d.default_config(task, target)
+    return _template(target).default_config(task, target)
+
+
+def _template(target: Target) -> Template:
+    if target.kind == "llvm":
+        return cpu_conv2d
+    return cuda_conv2d if target.template == "direct" else cuda_gemm
 
 
 def template_version(target: Target) -> str:
     """Changes whenever a config may stand for other code than before."""
-    return cuda_conv2d.VERSION if target.kind == "cuda" else cpu_conv2d.VERSION
+    return _template(target).version(target)
+
+
+def gpu_template(version: str) -> GpuTemplate:
+    """Which template of a GPU a version is of; `direct` if it is of none."""
+    name = version.partition("/")[0].removeprefix("cuda_")
+    return name if name in cuda_gemm.MATHS else "direct"
 
 
 def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
     """The `tvm.IRModule` that the knob values stand for. Imports TVM.
 
     Raises:
-        UnsupportedError: There is no template for the task on the target.
+        UnsupportedError: There is no template of TVM's for the task on the target.
     """
     from chameleon_ray.templates import cpu_conv2d_schedule, cuda_conv2d_schedule
 
     check_supported(task, target)
-    if target.kind == "cuda":
-        return cuda_conv2d_schedule.schedule(task, values)
-    return cpu_conv2d_schedule.schedule(task, target, values)
+    if target.kind == "llvm":
+        return cpu_conv2d_schedule.schedule(task, target, values)
+    if target.template != "direct":
+        raise UnsupportedError(f"template {target.template!r} is CUDA C++ from the start: no TIR.")
+    return cuda_conv2d_schedule.schedule(task, values)
 
 
 def check_supported(task: Conv2d, target: Target) -> None:

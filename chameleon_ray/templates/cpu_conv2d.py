@@ -26,10 +26,15 @@ from chameleon_ray.space import (
 )
 from chameleon_ray.tasks import Conv2d, Target
 
-VERSION = "cpu_conv2d/1"
+_VERSION = "cpu_conv2d/1"
 
 UNROLL_STEPS = (0, 16, 64, 256, 1024)
 _MOST_ACCUMULATORS = 64
+
+
+def version(_target: Target) -> str:
+    """Changes whenever a config may stand for other code than before."""
+    return _VERSION
 
 
 def design_space(task: Conv2d, target: Target) -> DesignSpace:
@@ -39,7 +44,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
     `tile_x`; `tile_rc`, `tile_ry` and `tile_rx` split the reduction in two.
     """
     return DesignSpace(
-        f"{VERSION}:{task.key}:{target.lanes}x{target.cores}",
+        f"{version(target)}:{task.key}:{target.lanes}x{target.cores}",
         _knobs(task, target),
         constraints=(
             Constraint(

@@ -29,6 +29,7 @@ from chameleon_ray.templates.gpu import (
     BLOCK_DEPTH,
     BLOCK_THREADS,
     GRID_ROWS,
+    IN_REGISTERS,
     SM_REGISTERS,
     STATIC_SHARED_BYTES,
     THREAD_REGISTERS,
@@ -37,11 +38,14 @@ from chameleon_ray.templates.gpu import (
     architecture,
 )
 
-VERSION = "cuda_conv2d/1"
-
-IN_REGISTERS = "accumulators that fit the registers"  # a GPU takes others, too, and crawls
+_VERSION = "cuda_conv2d/1"
 
 _DRAFTS = 16_384  # random configs among which the default is the best by arithmetic
+
+
+def version(_target: Target) -> str:
+    """Changes whenever a config may stand for other code than before."""
+    return _VERSION
 
 
 def design_space(task: Conv2d, target: Target) -> DesignSpace:
@@ -52,7 +56,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
     """
     architecture(target.model)
     return DesignSpace(
-        f"{VERSION}:{task.key}:{target.model}x{target.cores}",
+        f"{version(target)}:{task.key}:{target.model}x{target.cores}",
         direct_space(task).knobs,
         constraints=(
             Constraint(name=f"at most {BLOCK_THREADS} threads", holds=threads_fit),

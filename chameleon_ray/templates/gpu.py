@@ -18,6 +18,8 @@ WARP = 32
 THREAD_REGISTERS = 255
 SM_REGISTERS = 65_536
 
+IN_REGISTERS = "accumulators that fit the registers"  # a GPU takes others, too, and crawls
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Architecture:
@@ -62,6 +64,22 @@ ARCHITECTURES = {
     "sm_110": _architecture(1536, 24, 228, 227, 128),
     "sm_120": _architecture(1536, 24, 100, 99, 128),
     "sm_121": _architecture(1536, 24, 100, 99, 128),
+}
+
+# About how many times as many multiply-adds as in float32 an SM begins in tf32 on tensor cores, by
+# `mma`; float16 is twice as fast again. From NVIDIA's whitepapers of A100, GA102, Ada, H100 and
+# Blackwell, halved where only `wgmma` or its successor reaches the full rate.
+TENSOR_SPEEDUP = {
+    "sm_80": 8,
+    "sm_86": 1,
+    "sm_87": 2,
+    "sm_89": 1,
+    "sm_90": 4,
+    "sm_100": 4,
+    "sm_103": 4,
+    "sm_110": 4,
+    "sm_120": 1,
+    "sm_121": 1,
 }
 
 

@@ -1,0 +1,55 @@
+"""From a config of `cuda_gemm` to CUDA C++: the shape and the knobs, then `cuda_gemm.cu`.
+
+It takes neither TVM nor a header, so that NVRTC alone compiles it.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING
+
+from chameleon_ray.measure.cuda_kernel import CudaSource
+
+if TYPE_CHECKING:
+    from chameleon_ray.space import KnobValues
+    from chameleon_ray.tasks import Conv2d, Target
+
+
+def generate(task: Conv2d, _target: Target, config: KnobValues) -> CudaSource:
+    """The code of a config, the same for every architecture.
+
+    Args:
+        task: What is computed.
+        config: Knob values; they must be of the task's space.
+    """
+    t, knobs = task, {name: value for name, (value,) in config.items()}
+    shape = {
+        "BATCH": t.batch,
+        "CHANNELS": t.in_channels,
+        "HEIGHT": t.height,
+        "WIDTH": t.width,
+        "FILTERS": t.out_channels,
+        "FILTER_HEIGHT": t.kernel_height,
+        "FILTER_WIDTH": t.kernel_width,
+        "STRIDE": t.stride,
+        "PADDING": t.padding,
+        "OUT_HEIGHT": t.out_height,
+        "OUT_WIDTH": t.out_width,
+    }
+    defined = shape | {name.upper(): value for name, value in knobs.items()}
+    head = "".join(f"#define {name} {value}\n" for name, value in defined.items())
+    pixels = t.batch * t.out_height * t.out_width
+    rows = -(-t.out_channels // (knobs["threads_m"] * knobs["rows"]))
+    columns = -(-pixels // (knobs["threads_n"] * knobs["columns"]))
+    return CudaSource(
+        text=head + _kernel(),
+        grid=(rows * columns, knobs["split"], 1),
+        block=(knobs["threads_m"] * knobs["threads_n"], 1, 1),
+        arguments=("data", "weight", "conv"),
+    )
+
+
+@cache
+def _kernel() -> str:
+    return files("chameleon_ray.templates").joinpath("cuda_gemm.cu").read_text(encoding="utf-8")

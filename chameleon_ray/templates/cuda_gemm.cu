@@ -1,0 +1,288 @@
+// A convolution as a product of matrices, one of which is never built (implicit GEMM):
+//
+//   conv[m, n] = sum over k of weight[m, k] * input[k, n]
+//
+// m counts filters, n pixels of the output (image, row, column), k (channel, filter row, filter
+// column). NCHW, float32. measure/cuda_gemm_source.py defines the shape and the knobs, in capitals, before
+// this; cuda_gemm.py says what the knobs are.
+
+constexpr int PIXELS = OUT_HEIGHT * OUT_WIDTH;
+constexpr int M = FILTERS, N = BATCH * PIXELS, K = CHANNELS * FILTER_HEIGHT * FILTER_WIDTH;
+constexpr int THREADS = THREADS_M * THREADS_N;
+constexpr int BLOCK_M = THREADS_M * ROWS, BLOCK_N = THREADS_N * COLUMNS;
+constexpr int TILES_M = (M + BLOCK_M - 1) / BLOCK_M, TILES_N = (N + BLOCK_N - 1) / BLOCK_N;
+constexpr int STAGES = (K + STAGE - 1) / STAGE, STAGES_EACH = (STAGES + SPLIT - 1) / SPLIT;
+constexpr int PACKED = MATH == 2 ? 2 : 1;  // numbers, one k after the other, in a word
+constexpr int WORDS = STAGE / PACKED;      // of a stage, for each m and n
+
+// What a thread fetches of a stage: so many times LOAD_M weights along k, LOAD_N inputs along n.
+constexpr int FETCHES_M = BLOCK_M * STAGE / LOAD_M / THREADS;
+constexpr int FETCHES_N = BLOCK_N * WORDS / LOAD_N / THREADS;
+constexpr int RUNS_N = BLOCK_N / LOAD_N;                              // of inputs, for each k
+constexpr int POSITIONS = RUNS_N > THREADS ? RUNS_N / THREADS : 1;    // of them, of a thread
+constexpr int WORDS_APART = THREADS > RUNS_N ? THREADS / RUNS_N : 1;  // from one to its next
+
+template <int n, typename T = float>
+struct alignas(4 * n) Run {
+  T at[n];
+};
+
+#if MATH == 0
+typedef float Word;
+__device__ inline Word word(const float* numbers) { return numbers[0]; }
+#else
+typedef unsigned Word;
+#ifndef INTERPRETED  // the tests' interpreter has these itself
+__device__ inline unsigned tf32(float number) {
+  unsigned found;
+  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(found) : "f"(number));
+  return found;
+}
+
+__device__ inline unsigned halves(float low, float high) {
+  unsigned found;
+  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(found) : "f"(high), "f"(low));
+  return found;
+}
+
+// 16 x 8 products of rows of 8 words each, by a warp.
+__device__ inline void multiply(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
+#if MATH == 1
+  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
+#else
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
+#endif
+               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
+               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
+               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+#endif
+__device__ inline Word word(const float* numbers) {
+  return MATH == 1 ? tf32(numbers[0]) : halves(numbers[0], numbers[1]);
+}
+#endif
+
+// Rows of shared memory stand so far apart that the threads of a warp read different banks.
+constexpr int PITCH_M = BLOCK_M + (MATH ? (40 - BLOCK_M % 32) % 32 : 4);
+constexpr int PITCH_N = BLOCK_N + (MATH ? (40 - BLOCK_N % 32) % 32 : 4);
+
+struct Stage {
+  alignas(16) Word weights[WORDS][PITCH_M];
+  alignas(16) Word inputs[WORDS][PITCH_N];
+};
+
+#if SPLIT > 1
+// Sums of parts of k. Who is last of a tile adds them, always in the same order.
+__device__ float partial[SPLIT * TILES_M * TILES_N * BLOCK_M * BLOCK_N];
+__device__ unsigned arrived[TILES_M * TILES_N];
+#endif
+
+// Where the i-th row and the j-th column of a thread lie in its block.
+__device__ inline int row_of(int thread, int i) {
+#if MATH == 0
+  return (i / VECTOR * THREADS_M + thread / THREADS_N) * VECTOR + i % VECTOR;
+#else
+  const int warp = thread / 32 % (THREADS_M / 8), group = thread % 32 / 4;
+  return warp * ROWS * 8 + i * 8 + group;
+#endif
+}
+
+__device__ inline int column_of(int thread, int j) {
+#if MATH == 0
+  return (j / VECTOR * THREADS_N + thread % THREADS_N) * VECTOR + j % VECTOR;
+#else
+  const int warp = thread / 32 / (THREADS_M / 8), within = thread % 4;
+  return warp * COLUMNS * 4 + j / 2 * 8 + within * 2 + j % 2;
+#endif
+}
+
+// One pixel's place in the input: of its filter's first row and column, padding included.
+struct Position {
+  int offset, row, column;
+  bool inside;
+};
+
+__device__ inline Position position_of(int n) {
+  const int pixel = n % PIXELS, image = n / PIXELS;
+  const int row = pixel / OUT_WIDTH * STRIDE - PADDING;
+  const int column = pixel % OUT_WIDTH * STRIDE - PADDING;
+  return {(image * CHANNELS * HEIGHT + row) * WIDTH + column, row, column, n < N};
+}
+
+__device__ inline float input_at(const float* __restrict__ data, const Position& at, int k) {
+  const int channel = k / (FILTER_HEIGHT * FILTER_WIDTH);
+  const int y = k / FILTER_WIDTH % FILTER_HEIGHT, x = k % FILTER_WIDTH;
+  const bool real = at.inside && k < K &&
+                    (PADDING == 0 || ((unsigned)(at.row + y) < HEIGHT &&
+                                      (unsigned)(at.column + x) < WIDTH));
+  return real ? data[at.offset + (channel * HEIGHT + y) * WIDTH + x] : 0.0f;
+}
+
+// On its way from global to shared memory.
+struct Fetched {
+  float weights[FETCHES_M][LOAD_M];
+  float inputs[FETCHES_N][PACKED][LOAD_N];
+};
+
+__device__ inline void fetch(Fetched& fetched, const float* __restrict__ data,
+                             const float* __restrict__ weight, const Position (&at)[POSITIONS],
+                             int thread, int m0, int k0) {
+#pragma unroll
+  for (int i = 0; i < FETCHES_M; ++i) {
+    const int run = i * THREADS + thread;
+    const int m = m0 + run / (STAGE / LOAD_M), k = k0 + run % (STAGE / LOAD_M) * LOAD_M;
+    const bool real = m < M && k < K;  // LOAD_M divides K
+    const Run<LOAD_M> found =
+        real ? *reinterpret_cast<const Run<LOAD_M>*>(weight + m * K + k) : Run<LOAD_M>{};
+#pragma unroll
+    for (int j = 0; j < LOAD_M; ++j) fetched.weights[i][j] = found.at[j];
+  }
+#pragma unroll
+  for (int i = 0; i < FETCHES_N; ++i) {
+    const Position& from = at[i % POSITIONS];
+    const int k = k0 + (thread / RUNS_N + i / POSITIONS * WORDS_APART) * PACKED;
+#pragma unroll
+    for (int p = 0; p < PACKED; ++p) {
+#if LOAD_N == 1
+      fetched.inputs[i][p][0] = input_at(data, from, k + p);
+#else  // filters of 1 x 1, without stride and padding: pixels lie side by side
+      const bool real = from.inside && k + p < K;
+      const Run<LOAD_N> found = real ? *reinterpret_cast<const Run<LOAD_N>*>(
+                                           data + from.offset + (k + p) * HEIGHT * WIDTH)
+                                     : Run<LOAD_N>{};
+#pragma unroll
+      for (int j = 0; j < LOAD_N; ++j) fetched.inputs[i][p][j] = found.at[j];
+#endif
+    }
+  }
+}
+
+__device__ inline void store(Stage& stage, const Fetched& fetched, int thread) {
+#pragma unroll
+  for (int i = 0; i < FETCHES_M; ++i) {
+    const int run = i * THREADS + thread;
+    const int m = run / (STAGE / LOAD_M), k = run % (STAGE / LOAD_M) * LOAD_M;
+#pragma unroll
+    for (int j = 0; j < LOAD_M / PACKED; ++j)
+      stage.weights[k / PACKED + j][m] = word(&fetched.weights[i][j * PACKED]);
+  }
+#pragma unroll
+  for (int i = 0; i < FETCHES_N; ++i) {
+    const int run = thread % RUNS_N + i % POSITIONS * THREADS;
+    const int k = thread / RUNS_N + i / POSITIONS * WORDS_APART;
+    Run<LOAD_N, Word> words;
+#pragma unroll
+    for (int j = 0; j < LOAD_N; ++j) {
+      const float numbers[2] = {fetched.inputs[i][0][j], fetched.inputs[i][PACKED - 1][j]};
+      words.at[j] = word(numbers);
+    }
+    *reinterpret_cast<Run<LOAD_N, Word>*>(&stage.inputs[k][run * LOAD_N]) = words;
+  }
+}
+
+__device__ inline void multiply(float (&sums)[ROWS][COLUMNS], const Stage& stage, int thread) {
+#if MATH == 0
+#pragma unroll UNROLL
+  for (int k = 0; k < WORDS; ++k) {
+    float a[ROWS], b[COLUMNS];
+#pragma unroll
+    for (int i = 0; i < ROWS; i += VECTOR)
+      *reinterpret_cast<Run<VECTOR>*>(a + i) =
+          *reinterpret_cast<const Run<VECTOR>*>(&stage.weights[k][row_of(thread, i)]);
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j += VECTOR)
+      *reinterpret_cast<Run<VECTOR>*>(b + j) =
+          *reinterpret_cast<const Run<VECTOR>*>(&stage.inputs[k][column_of(thread, j)]);
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; ++j) sums[i][j] += a[i] * b[j];
+  }
+#else
+  const int within = thread % 4, group = thread % 32 / 4;
+#pragma unroll UNROLL
+  for (int k = 0; k < WORDS; k += 8) {
+    unsigned a[ROWS / 2][4], b[COLUMNS / 2][2];
+#pragma unroll
+    for (int i = 0; i < ROWS; ++i)
+#pragma unroll
+      for (int half = 0; half < 2; ++half)
+        a[i / 2][i % 2 + 2 * half] = stage.weights[k + 4 * half + within][row_of(thread, i)];
+#pragma unroll
+    for (int j = 0; j < COLUMNS; j += 2) {
+      const int column = column_of(thread, j) - 2 * within + group;
+      b[j / 2][0] = stage.inputs[k + within][column];
+      b[j / 2][1] = stage.inputs[k + 4 + within][column];
+    }
+#pragma unroll
+    for (int i = 0; i < ROWS; i += 2)
+#pragma unroll
+      for (int j = 0; j < COLUMNS; j += 2) {
+        float four[4] = {sums[i][j], sums[i][j + 1], sums[i + 1][j], sums[i + 1][j + 1]};
+        multiply(four, a[i / 2], b[j / 2]);
+        sums[i][j] = four[0], sums[i][j + 1] = four[1];
+        sums[i + 1][j] = four[2], sums[i + 1][j + 1] = four[3];
+      }
+  }
+#endif
+}
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    main_kernel(const float* __restrict__ data, const float* __restrict__ weight,
+                float* __restrict__ conv) {
+  __shared__ Stage stages[BUFFERS];
+  const int thread = threadIdx.x, tile = blockIdx.x, part = blockIdx.y;
+  const int m0 = (RASTER ? tile / TILES_N : tile % TILES_M) * BLOCK_M;
+  const int n0 = (RASTER ? tile % TILES_N : tile / TILES_M) * BLOCK_N;
+  const int first = part * STAGES_EACH;
+  const int end = first + STAGES_EACH < STAGES ? first + STAGES_EACH : STAGES;
+  Position at[POSITIONS];
+#pragma unroll
+  for (int i = 0; i < POSITIONS; ++i)
+    at[i] = position_of(n0 + (thread % RUNS_N + i * THREADS) * LOAD_N);
+  float sums[ROWS][COLUMNS] = {};
+  Fetched fetched;
+  fetch(fetched, data, weight, at, thread, m0, first * STAGE);
+  store(stages[0], fetched, thread);
+  __syncthreads();
+#pragma unroll 1
+  for (int s = first; s < end; ++s) {  // the next stage is on its way while this one is used
+    if (s + 1 < end) fetch(fetched, data, weight, at, thread, m0, (s + 1) * STAGE);
+    multiply(sums, stages[(s - first) % BUFFERS], thread);
+    if (BUFFERS == 1) __syncthreads();
+    if (s + 1 < end) store(stages[(s + 1 - first) % BUFFERS], fetched, thread);
+    __syncthreads();
+  }
+#if SPLIT > 1
+  constexpr int SUMS = ROWS * COLUMNS;
+  __shared__ bool last;
+  float* parts = partial + tile * SPLIT * SUMS * THREADS + thread;
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i)
+    parts[(part * SUMS + i) * THREADS] = sums[i / COLUMNS][i % COLUMNS];
+  __threadfence();
+  __syncthreads();
+  if (thread == 0) last = atomicAdd(&arrived[tile], 1u) == SPLIT - 1;
+  __syncthreads();
+  if (!last) return;
+  if (thread == 0) arrived[tile] = 0;  // for the next launch
+  __threadfence();
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) {
+    float sum = 0.0f;
+    for (int p = 0; p < SPLIT; ++p)
+      sum += const_cast<const volatile float*>(parts)[(p * SUMS + i) * THREADS];
+    sums[i / COLUMNS][i % COLUMNS] = sum;
+  }
+#endif
+#pragma unroll
+  for (int i = 0; i < ROWS; ++i) {
+    const int m = m0 + row_of(thread, i);
+#pragma unroll
+    for (int j = 0; j < COLUMNS; ++j) {
+      const int n = n0 + column_of(thread, j);
+      const int image = BATCH == 1 ? 0 : n / PIXELS;
+      if (m < M && n < N) conv[(image * M + m) * PIXELS + n - image * PIXELS] = sums[i][j];
+    }
+  }
+}

@@ -1,0 +1,333 @@
+"""Convolution on an NVIDIA GPU as a product of matrices (implicit GEMM): knobs and limits.
+
+Beside Table 1's direct convolution, with what the fastest libraries do within reach of its knobs:
+vectorised loads, two buffers in shared memory, a reduction split among blocks (small images with
+many channels), tensor cores. The kernel is `cuda_gemm.cu`.
+
+    threads_m, threads_n   a block's threads, along filters and along pixels
+    rows, columns          outputs of a thread, likewise
+    vector                 words that it reads from shared memory at a time (without tensor cores)
+    stage                  how much of the reduction is in shared memory at a time
+    buffers                2: the next stage is stored while this one is used
+    split                  blocks that share the reduction of a tile; the last one adds
+    load_m, load_n         weights, and inputs of 1x1 filters, that a thread loads at a time
+    unroll                 of the reduction within a stage
+    raster                 neighbouring blocks have the same inputs (0) or the same filters (1)
+    math                   multiply-adds in float32 (0), in tf32 (1) or float16 (2) on tensor cores,
+                           all with sums in float32
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.errors import UnsupportedError
+from chameleon_ray.space import BoolArray, Configs, Constraint, DesignSpace, Knob, Values, options
+from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
+from chameleon_ray.templates.gpu import (
+    BLOCK_THREADS,
+    IN_REGISTERS,
+    SM_REGISTERS,
+    STATIC_SHARED_BYTES,
+    TENSOR_SPEEDUP,
+    THREAD_REGISTERS,
+    WARP,
+    Architecture,
+    architecture,
+)
+
+MATHS: dict[GpuTemplate, int] = {"gemm": 0, "gemm_tf32": 1, "gemm_float16": 2}  # the last math
+
+_VERSION = 1
+_WORKSPACE_BYTES = 2**26  # of the parts of a split reduction
+_DRAFTS = 16_384  # random configs among which the default is the best by arithmetic
+_OVERHEAD_REGISTERS = 40  # addresses, counters, limits
+_MOST_REGISTERS = 224  # by this estimate: beyond, one in ten spills
+
+Column = npt.NDArray[np.float64]
+Integers = npt.NDArray[np.int64]
+
+
+def version(target: Target) -> str:
+    """Changes whenever a config may stand for other code than before."""
+    return f"cuda_{target.template}/{_VERSION}"
+
+
+def design_space(task: Conv2d, target: Target) -> DesignSpace:
+    """The space of one convolution on one GPU.
+
+    Raises:
+        UnsupportedError: The architecture is not known, or has no such tensor cores.
+    """
+    architecture(target.model)
+    maths = MATHS[target.template]
+    if maths and target.model not in TENSOR_SPEEDUP:
+        raise UnsupportedError(
+            f"{target.model} has no tensor cores for tf32 (sm_80 and newer have): set "
+            "template: gemm in the env file."
+        )
+    return DesignSpace(
+        f"{version(target)}:{task.key}:{target.model}x{target.cores}",
+        _knobs(task, maths),
+        constraints=(
+            Constraint(name=f"one warp to {BLOCK_THREADS} threads", holds=_threads_fit),
+            Constraint(name="tiles no larger than what they cover", holds=partial(_cover, task)),
+            Constraint(name="a part of each stage for every thread", holds=_everyone_loads),
+            Constraint(name="vectors that divide rows and columns", holds=_vectors_divide),
+            Constraint(name="tiles of whole tensor core products", holds=_whole_products),
+            Constraint(name="a part of the reduction for every block", holds=partial(_parts, task)),
+            Constraint(
+                name=f"at most {STATIC_SHARED_BYTES >> 10} KiB of shared memory", holds=_shared_fits
+            ),
+            Constraint(name=IN_REGISTERS, holds=_registers_fit),
+        ),
+        derive=partial(_derive, task, target),
+    )
+
+
+def _knobs(task: Conv2d, maths: int) -> list[Knob]:
+    pixels = task.out_height * task.out_width
+    side_by_side = task.kernel_height == task.kernel_width == task.stride == 1 and task.padding == 0
+    widths = (1, 2, 4)
+    return [
+        options("threads_m", (4, 8, 16, 32)),
+        options("threads_n", (4, 8, 16, 32)),
+        options("rows", (1, 2, 4, 8, 16)),
+        options("columns", (1, 2, 4, 8, 16)),
+        options("vector", widths),
+        options("stage", (4, 8, 16, 32, 64)),
+        options("buffers", (1, 2)),
+        options("split", (1, 2, 4, 8, 16, 32)),
+        options("load_m", [w for w in widths if _depth(task) % w == 0]),
+        options("load_n", [w for w in widths if side_by_side and pixels % w == 0] or [1]),
+        options("unroll", (1, 4, 16)),
+        options("raster", (0, 1), ordered=False),
+        options("math", range(maths + 1), ordered=False),
+    ]
+
+
+def _depth(task: Conv2d) -> int:
+    """Products that an output is the sum of."""
+    return task.in_channels * task.kernel_height * task.kernel_width
+
+
+def _pixels(task: Conv2d) -> int:
+    return task.batch * task.out_height * task.out_width
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Numbers:
+    """Knob values as columns `(n,)`, and what follows from them alone."""
+
+    threads_m: Integers
+    threads_n: Integers
+    rows: Integers
+    columns: Integers
+    vector: Integers
+    stage: Integers
+    buffers: Integers
+    split: Integers
+    load_m: Integers
+    load_n: Integers
+    unroll: Integers
+    raster: Integers
+    math: Integers
+
+    @property
+    def threads(self) -> Integers:
+        """Of a block."""
+        return self.threads_m * self.threads_n
+
+    @property
+    def tile_m(self) -> Integers:
+        """Filters of a block."""
+        return self.threads_m * self.rows
+
+    @property
+    def tile_n(self) -> Integers:
+        """Pixels of a block."""
+        return self.threads_n * self.columns
+
+    @property
+    def packed(self) -> Integers:
+        """Numbers in a word of shared memory."""
+        return np.where(self.math == MATHS["gemm_float16"], 2, 1)
+
+    @property
+    def words(self) -> Integers:
+        """Of a stage, for each filter and each pixel."""
+        return self.stage // self.packed
+
+    @property
+    def shared_bytes(self) -> Integers:
+        """Shared memory of a block, all buffers."""
+        pitch = sum(
+            np.where(self.math > 0, width + (40 - width % 32) % 32, width + 4)
+            for width in (self.tile_m, self.tile_n)
+        )
+        found: Integers = 4 * self.buffers * self.words * pitch + (self.split > 1)
+        return found
+
+    @property
+    def fetched(self) -> Integers:
+        """Numbers that a thread has on their way to shared memory."""
+        found: Integers = -(-self.stage * (self.tile_m + self.tile_n) // self.threads)
+        return found
+
+    @property
+    def registers(self) -> Integers:
+        """What a thread would like, about."""
+        operands = np.where(self.math > 0, 2 * self.rows + self.columns, self.rows + self.columns)
+        places = np.maximum(self.tile_n // self.threads, 1)
+        sums = self.rows * self.columns + self.fetched
+        found: Integers = sums + operands + 3 * places + _OVERHEAD_REGISTERS
+        return found
+
+
+def _numbers(v: Values) -> _Numbers:
+    return _Numbers(**{name: column[:, 0] for name, column in v.items()})
+
+
+def shared_bytes(v: Values) -> Integers:
+    """Shared memory of a block, `(n,)`."""
+    return _numbers(v).shared_bytes
+
+
+def _threads_fit(v: Values) -> BoolArray:
+    threads = _numbers(v).threads
+    return (threads >= WARP) & (threads <= BLOCK_THREADS)
+
+
+def _cover(task: Conv2d, v: Values) -> BoolArray:
+    c = _numbers(v)
+    wide = (c.tile_m >= 2 * task.out_channels) | (c.tile_n >= 2 * _pixels(task))
+    return ~(wide | (c.stage >= 2 * _depth(task)))
+
+
+def _everyone_loads(v: Values) -> BoolArray:
+    c = _numbers(v)
+    weights, inputs = c.tile_m * c.stage // c.load_m, c.tile_n * c.words // c.load_n
+    runs = c.tile_n // c.load_n
+    whole = (c.stage >= c.load_m) & (c.load_m >= c.packed) & (runs > 0)
+    return whole & (weights >= c.threads) & (inputs >= c.threads)
+
+
+def _vectors_divide(v: Values) -> BoolArray:
+    c = _numbers(v)
+    whole = (c.rows % c.vector == 0) & (c.columns % c.vector == 0)
+    fits: BoolArray = np.where(c.math > 0, c.vector == 1, whole)
+    return fits
+
+
+def _whole_products(v: Values) -> BoolArray:
+    c = _numbers(v)
+    whole = (c.threads_m >= 8) & (c.rows >= 2) & (c.columns >= 2) & (c.words >= 8)
+    fits: BoolArray = (c.math == 0) | whole
+    return fits
+
+
+def _parts(task: Conv2d, v: Values) -> BoolArray:
+    """None is left without work, and all have room for what they found."""
+    c = _numbers(v)
+    stages = -(-_depth(task) // c.stage)
+    each = -(-stages // c.split)
+    room = 4 * c.split * _tiles(task, c) * c.tile_m * c.tile_n <= _WORKSPACE_BYTES
+    fits: BoolArray = (c.split == 1) | (((c.split - 1) * each < stages) & room)
+    return fits
+
+
+def _shared_fits(v: Values) -> BoolArray:
+    fits: BoolArray = _numbers(v).shared_bytes <= STATIC_SHARED_BYTES
+    return fits
+
+
+def _registers_fit(v: Values) -> BoolArray:
+    c = _numbers(v)
+    fits: BoolArray = c.registers <= np.minimum(_MOST_REGISTERS, SM_REGISTERS // c.threads)
+    return fits
+
+
+def _tiles(task: Conv2d, c: _Numbers) -> Integers:
+    found: Integers = -(-task.out_channels // c.tile_m) * -(-_pixels(task) // c.tile_n)
+    return found
+
+
+def _resident(c: _Numbers, sm: Architecture) -> Column:
+    """Blocks that an SM has at a time, one at least."""
+    registers = np.ceil(np.minimum(c.registers, THREAD_REGISTERS) / 8) * 8
+    found = np.minimum.reduce(
+        [
+            np.full(len(registers), float(sm.sm_blocks)),
+            sm.sm_threads // c.threads,
+            SM_REGISTERS // (registers * c.threads),
+            sm.sm_shared_bytes // np.maximum(c.shared_bytes + 1024, 1),
+        ]
+    )
+    one_at_least: Column = np.maximum(found, 1.0)
+    return one_at_least
+
+
+def _derive(task: Conv2d, target: Target, v: Values) -> dict[str, Column]:
+    """What a config means: tiles, what they fetch, and how they fill the target's GPU."""
+    c, sm = _numbers(v), architecture(target.model)
+    tiles, resident = _tiles(task, c), _resident(c, sm)
+    blocks, places = tiles * c.split, resident * target.cores
+    covered = tiles * c.tile_m * c.tile_n
+    found = {
+        "threads": c.threads,
+        "tile_m": c.tile_m,
+        "tile_n": c.tile_n,
+        "tile": c.tile_m * c.tile_n,
+        "sums": c.rows * c.columns,
+        "blocks": blocks,
+        "stages": -(-_depth(task) // (c.stage * c.split)),
+        "shared_bytes": c.shared_bytes,
+        "fetched": c.fetched,
+        "registers": c.registers,
+        "resident_warps": resident * c.threads / WARP,
+        "imbalance": 1024 * np.ceil(blocks / places) * places / blocks,
+        "waste": 1024 * covered / (task.out_channels * _pixels(task)),
+        "reuse": 1024 * c.tile_m * c.tile_n / (c.tile_m + c.tile_n),
+        "workspace": covered * (c.split - 1),
+    }
+    return {name: column.astype(np.float64) for name, column in found.items()}
+
+
+def default_config(task: Conv2d, target: Target) -> Configs:
+    """The best of many random configs by arithmetic, `(knobs,)`."""
+    space = design_space(task, target)
+    drafts = space.random(_DRAFTS, np.random.default_rng(0))
+    best: Configs = drafts[np.argmin(_cycles(task, target, _numbers(space.values(drafts))))]
+    return best
+
+
+def _cycles(task: Conv2d, target: Target, c: _Numbers) -> Column:
+    """About how many cycles a config takes; it ranks, it does not predict (`cuda_roofline`).
+
+    The largest of multiply-adds, reads of shared memory and what comes from L2, and the latency
+    of a stage, which other blocks and a second buffer hide.
+    """
+    sm = architecture(target.model)
+    blocks = _tiles(task, c) * c.split
+    resident = np.minimum(_resident(c, sm), np.ceil(blocks / target.cores))
+    rounds = np.ceil(blocks / (resident * target.cores))
+    stages = np.ceil(np.ceil(_depth(task) / c.stage) / c.split)
+    warps = resident * c.threads / WARP
+    products = c.tile_m * c.tile_n * c.stage
+    tensor = c.packed * TENSOR_SPEEDUP.get(target.model, 1)
+    lanes = sm.sm_lanes * np.where(c.math > 0, tensor, 1)
+    hiding = np.minimum(1.0, warps * np.minimum(c.rows * c.columns, 16) / 64)
+    fma = resident * products / lanes / hiding * np.where(c.unroll == 1, 1.15, 1.0)
+    width = np.where(c.math > 0, 1, c.vector)
+    reads = c.threads * c.words * (c.rows + c.columns) / width / WARP
+    writes = c.threads * c.fetched / c.packed / WARP * 2
+    shared = resident * (reads + writes)
+    l2 = resident * 4 * c.stage * (c.tile_m + c.tile_n * 1.5) / 32
+    latency = np.where(c.buffers > 1, 300, 500) / resident
+    ends = 600 + 2 * c.rows * c.columns * np.where(c.split > 1, 20 + 4 * c.split, 4)
+    found: Column = rounds * (stages * (np.maximum.reduce([fma, shared, l2]) + latency) + ends)
+    return found

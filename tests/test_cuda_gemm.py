@@ -1,0 +1,258 @@
+"""Convolution as a product of matrices on a GPU: its space, its limits, and that it computes one.
+
+Kernels are interpreted on this CPU (`launch.py`), tensor cores included, and compiled by NVRTC; no
+GPU is used.
+"""
+
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from launch import Interpreter
+
+from chameleon_ray.env_settings import Env
+from chameleon_ray.errors import UnsupportedError
+from chameleon_ray.measure.cubin import resources
+from chameleon_ray.measure.cuda_gemm_source import generate
+from chameleon_ray.measure.cuda_kernel import KERNEL
+from chameleon_ray.measure.nvrtc import compile_cubin, supported
+from chameleon_ray.measure.reference import expected, inputs, output_shape, relative_error
+from chameleon_ray.networks import NETWORKS, network
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates import (
+    default_config,
+    design_space,
+    gpu_template,
+    schedule,
+    template_version,
+)
+from chameleon_ray.templates.cuda_gemm import MATHS, shared_bytes
+from chameleon_ray.templates.gpu import ARCHITECTURES, TENSOR_SPEEDUP
+
+TARGET = Target(kind="cuda", model="sm_90", lanes=32, cores=132, template="gemm_float16")
+TASKS = [layer.task for name in NETWORKS for layer in network(name)]
+ALLOWED = (1e-5, 1e-3, 1e-3)  # of the three maths
+POINTS = Conv2d(
+    in_channels=48, out_channels=40, height=12, width=10, kernel_height=1, kernel_width=1, batch=2
+)
+BATCH = Conv2d(
+    in_channels=6,
+    out_channels=20,
+    height=9,
+    width=11,
+    kernel_height=3,
+    kernel_width=2,
+    padding=1,
+    stride=2,
+    batch=3,
+)
+SMALL = {
+    "threads_m": 8,
+    "threads_n": 4,
+    "rows": 2,
+    "columns": 4,
+    "vector": 1,
+    "stage": 16,
+    "buffers": 1,
+    "split": 1,
+    "load_m": 1,
+    "load_n": 1,
+    "unroll": 4,
+    "raster": 0,
+    "math": 0,
+}
+
+
+class Run:
+    """A kernel and its arrays; the output is NaN where nothing is written.
+
+    Args:
+        task: What it computes.
+        values: Of its knobs.
+    """
+
+    def __init__(self, task, values):
+        self.task, self.source = task, generate(task, TARGET, values)
+        self._interpreter = Interpreter(self.source.text)
+
+    def of(self, tiles, order=0):
+        """The output after some tiles, the parts of each in an order of that seed."""
+        data, weight = inputs(self.task, 0)
+        conv = np.full(output_shape(self.task), np.nan, dtype=np.float32)
+        arrays = {"data": data, "weight": weight, "conv": conv}
+        blocks = [(tile, part, 0) for tile in tiles for part in range(self.source.grid[1])]
+        blocks = np.random.default_rng(order).permutation(np.array(blocks))
+        addresses = [arrays[name].ctypes.data for name in self.source.arguments]
+        self._interpreter.launch(self.source.block, blocks, addresses, seed=order)
+        return conv
+
+    def whole(self, order=0):
+        """The output of a launch."""
+        return self.of(range(self.source.grid[0]), order)
+
+
+def some_valid(task, rng, math, n=1):
+    """Random configs with one math, `(n, knobs)`."""
+    space = design_space(task, TARGET)
+    among = space.random(4096, rng)
+    return space, among[space.values(among)["math"][:, 0] == math][:n]
+
+
+@pytest.mark.parametrize("math", [0, 1, 2])
+@pytest.mark.parametrize("task", TASKS, ids=lambda t: t.key)
+def test_a_random_config_of_every_task_computes_the_convolution(task, math):
+    """Two tiles of it, against torch; what they do not compute stays untouched."""
+    depth = task.in_channels * task.kernel_height * task.kernel_width
+    if math == MATHS["gemm_float16"] and depth % 2:
+        pytest.skip("float16 goes in pairs, and the sums of this layer are odd")
+    rng = np.random.default_rng(TASKS.index(task))
+    space, rows = some_valid(task, rng, math)
+    run = Run(task, space.describe(rows[0]))
+    found = run.of(rng.permutation(run.source.grid[0])[:2])
+    written = ~np.isnan(found)
+    values = {name: number for name, (number,) in space.describe(rows[0]).items()}
+    tile = values["threads_m"] * values["rows"] * values["threads_n"] * values["columns"]
+    assert 0 < written.sum() <= 2 * tile
+    assert relative_error(found[written], expected(task, 0)[written]) < ALLOWED[math]
+
+
+@pytest.mark.parametrize(
+    ("task", "choices"),
+    [
+        (POINTS, {"load_n": 4}),
+        (POINTS, {"vector": 2, "buffers": 2, "load_n": 2}),
+        (POINTS, {"rows": 4, "vector": 4, "load_m": 4, "unroll": 16, "raster": 1}),
+        (POINTS, {"split": 2, "load_m": 2, "load_n": 4}),
+        (POINTS, {"split": 2, "stage": 8, "buffers": 2, "load_n": 2, "math": 1}),
+        (POINTS, {"threads_m": 16, "columns": 8, "load_m": 2, "load_n": 2, "math": 2}),
+        (POINTS, {"threads_m": 4, "threads_n": 16, "rows": 8, "columns": 1, "load_m": 4}),
+        (BATCH, {}),
+        (BATCH, {"rows": 4, "vector": 4, "buffers": 2, "load_m": 4, "unroll": 1}),
+        (BATCH, {"split": 2, "load_m": 2, "raster": 1}),
+        (BATCH, {"split": 2, "stage": 8, "buffers": 2, "math": 1}),
+        (BATCH, {"threads_n": 8, "columns": 8, "load_m": 2, "split": 2, "math": 2}),
+        (BATCH, {"threads_m": 4, "threads_n": 32, "rows": 4, "columns": 2, "vector": 2}),
+    ],
+    ids=str,
+)
+def test_each_form_computes_a_whole_convolution(task, choices):
+    """Several images, tiles that stick out, stages that do; each knob at another value."""
+    values = {name: (number,) for name, number in (SMALL | choices).items()}
+    space = design_space(task, TARGET)
+    assert space.broken(space.config(values)) == []
+    found = Run(task, values).whole()
+    assert relative_error(found, expected(task, 0)) < ALLOWED[choices.get("math", 0)]
+
+
+def test_a_split_sum_is_the_same_whoever_comes_last():
+    """To the bit, and launch after launch: the last of a tile leaves it as it was."""
+    values = {name: (number,) for name, number in (SMALL | {"split": 4, "stage": 8}).items()}
+    task = replace(POINTS, in_channels=64)
+    assert design_space(task, TARGET).config(values) is not None
+    run = Run(task, values)
+    first = run.whole(order=1)
+    assert relative_error(first, expected(task, 0)) < ALLOWED[0]
+    for order in (2, 3):
+        assert np.array_equal(first, run.whole(order))
+
+
+@pytest.mark.parametrize("template", MATHS)
+@pytest.mark.parametrize("task", TASKS[::5], ids=lambda t: t.key)
+def test_every_template_has_a_space_and_a_valid_default(task, template):
+    """Features that are numbers, and a default that fills the GPU."""
+    target = replace(TARGET, template=template)
+    space = design_space(task, target)
+    drawn = space.random(256, np.random.default_rng(0))
+    assert len(drawn) == 256
+    features = space.features(drawn)
+    assert features.shape[1] == len(space.feature_names)
+    assert np.isfinite(features).all()
+    assert set(space.values(drawn)["math"][:, 0]) == set(range(MATHS[template] + 1)) - (
+        {2} if space.values(drawn)["load_m"].max() < 2 else set()
+    )
+    default = default_config(task, target)
+    assert space.valid(default[None, :]).all()
+    source = generate(task, target, space.describe(default))
+    assert np.prod(source.grid) >= TARGET.cores // 2
+
+
+@pytest.mark.parametrize(
+    ("choices", "broken"),
+    [
+        ({}, None),
+        ({"threads_m": 4}, "one warp to 1024 threads"),
+        ({"threads_m": 32, "rows": 16}, "tiles no larger than what they cover"),
+        ({"stage": 4, "rows": 1, "threads_n": 32}, "a part of each stage for every thread"),
+        ({"vector": 4}, "vectors that divide rows and columns"),
+        ({"math": 1, "rows": 1}, "tiles of whole tensor core products"),
+        ({"split": 32}, "a part of the reduction for every block"),
+        ({"rows": 16, "columns": 16}, "accumulators that fit the registers"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_is_refused_by_its_name(choices, broken):
+    """Each limit."""
+    space = design_space(TASKS[1], TARGET)
+    values = {name: (number,) for name, number in (SMALL | choices).items()}
+    found = space.broken(space.config(values))
+    assert found == [] if broken is None else broken in found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a in supported()])
+def test_cubins_hold_what_the_constraints_say(arch):
+    """Registers that fit and do not spill, and shared memory to the byte."""
+    template = "gemm_float16" if arch in TENSOR_SPEEDUP else "gemm"
+    target = Target(kind="cuda", model=arch, cores=16, template=template)
+    space = design_space(TASKS[7], target)
+    among = space.random(512, np.random.default_rng(0))
+    maths = space.values(among)["math"][:, 0]
+    for math in range(maths.max() + 1):
+        row = among[maths == math][:1]
+        source = generate(TASKS[7], target, space.describe(row[0]))
+        found = resources(compile_cubin(source.text, arch), KERNEL)
+        assert 0 < found.registers * np.prod(source.block) <= 65_536
+        assert found.stack_bytes == 0
+        assert found.shared_bytes == shared_bytes(space.values(row))[0]
+
+
+def test_tensor_cores_that_are_not_there_are_refused():
+    """The message says what to set."""
+    with pytest.raises(
+        UnsupportedError, match=r"sm_75 has no tensor cores for tf32.*template: gemm"
+    ):
+        design_space(TASKS[0], replace(TARGET, model="sm_75", template="gemm_tf32"))
+    assert design_space(TASKS[0], replace(TARGET, model="sm_75", template="gemm")).size > 10**5
+
+
+def test_a_version_names_its_template():
+    """A journal tells which it was; the direct one's is as before."""
+    for template in MATHS:
+        assert gpu_template(template_version(replace(TARGET, template=template))) == template
+    assert gpu_template(template_version(replace(TARGET, template="direct"))) == "direct"
+    assert gpu_template("cpu_conv2d/1") == "direct"
+
+
+def test_an_env_says_what_may_be_rounded():
+    """A template that rounds takes a tolerance that allows it, and a GPU."""
+    assert Env(target="cuda", template="gemm").tolerance == 1e-4
+    with pytest.raises(ValueError, match=r"tolerance of 0\.001 or more, not 0\.0001"):
+        Env(target="cuda", template="gemm_tf32")
+    with pytest.raises(ValueError, match="takes target cuda"):
+        Env(template="gemm")
+
+
+def test_it_needs_no_tvm():
+    """Neither to know the space nor to make the code; and it has no TIR."""
+    with pytest.raises(UnsupportedError, match="no TIR"):
+        schedule(TASKS[0], TARGET, {})
+    code = (
+        "from chameleon_ray.measure import cuda; from chameleon_ray.env_settings import Env;"
+        "from chameleon_ray.tasks import Target; import sys;"
+        "target = Target(kind='cuda', model='sm_90', template='gemm');"
+        "cuda.backend(Env(), target, 0, 'build'); print('tvm' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
