@@ -128,7 +128,7 @@ def _measurements(measured: Path, task: Conv2d) -> Iterator[Measurement]:
         )
 
 
-_LISTS = ("repeat_seconds", "clock_mhz", "celsius")
+_LISTS = ("repeat_seconds", "clock_mhz", "celsius", "others")
 _PLAIN = ("task", "message", "build_seconds", "run_seconds", "error", "device")
 
 

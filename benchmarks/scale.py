@@ -5,6 +5,7 @@
     python benchmarks/scale.py network [--devices 16] [--seconds 0.5] [--trials 64] [--policy P]
     python benchmarks/scale.py faster [--devices 8] [--seconds 0.5] [--trials 32] [--policy P]
     python benchmarks/scale.py depth [--devices 8] [--seconds 0.2] [--trials 64] [--seeds 10]
+    python benchmarks/scale.py budget [--devices 8] [--seconds 0.2] [--policy P]
     python benchmarks/scale.py growth [--measurements 10000] [--policy P]
     python benchmarks/scale.py gain [--trials 64] [--seeds 10] [--policy P]
     python benchmarks/scale.py all --json
@@ -12,8 +13,9 @@
 `broker` feeds devices with random candidates, which cost nothing to find: what the broker and the
 hosts can do. `overhead` is what they add to a measurement. The others tune the twelve layers of
 ResNet-18: `network` tells how busy the searches keep devices, `faster` how much sooner several have
-done what one does, `depth` what a second and a third batch under way are worth, `growth` what a
-long run takes at its end, `gain` how many of round robin's measurements the layer scheduler needs
+done what one does, `depth` what a second and a third batch under way are worth (0 devices: real
+kernels on the CPU, not simulated), `budget` how far a time budget is kept, `growth` what a long run
+takes at its end, `gain` how many of round robin's measurements the layer scheduler needs
 to be where that is after so many a layer. `all` does them as README's table has them, and
 `respawn.py` too.
 """
@@ -34,7 +36,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from scale_runs import between, busy, busy_seconds, deeper, faster, gained, growth
+from scale_runs import between, busy, busy_seconds, deeper, faster, gained, growth, kept
 
 from chameleon_ray.coordinator import start_coordinator
 from chameleon_ray.env_settings import Env
@@ -48,6 +50,7 @@ from chameleon_ray.space import Configs
 from chameleon_ray.tasks import Target
 from chameleon_ray.templates import design_space
 
+_BUDGETS = (60.0, 120.0, 300.0)  # seconds
 _SOURCES = 12
 _TARGET = Target(model="simulated", lanes=16, cores=2)
 
@@ -181,6 +184,7 @@ def everything() -> dict[str, Any]:
         "broker_core_share": wide["broker_core_share"],
         "broker_memory_bytes": wide["broker_memory_bytes"],
         "times_as_fast": faster(8, 0.5, 64, "chameleon")["times_as_fast"],
+        "time_budget_shares": kept(8, 0.2, "chameleon", _BUDGETS),
         "gain_scheduler_share": gained(64, "chameleon", range(10))["gain_scheduler_share"],
         "respawn_seconds": respawned(["child", "host", "node", "join"], 5),
         **growth(10_000, "random"),
@@ -190,7 +194,7 @@ def everything() -> dict[str, Any]:
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ("broker", "overhead", "network", "faster", "depth", "growth", "gain", "all")
+    names = ("broker", "overhead", "network", "faster", "depth", "budget", "growth", "gain", "all")
     parser.add_argument("what", choices=names)
     parser.add_argument("--devices", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=0.2)
@@ -208,15 +212,16 @@ def main() -> None:
         "network": lambda: busy(*searching),
         "faster": lambda: faster(*searching),
         "depth": lambda: deeper(*searching, range(o.seeds)),
+        "budget": lambda: kept(o.devices, o.seconds, o.policy, _BUDGETS),
         "growth": lambda: growth(o.measurements, o.policy),
         "gain": lambda: gained(o.trials, o.policy, range(o.seeds)),
         "all": everything,
     }
-    figures = measure[o.what]()
+    figures, simulated = measure[o.what](), bool(o.devices)
     if o.json:
-        print(json.dumps(figures | {"simulated": True}))
+        print(json.dumps(figures | {"simulated": simulated}))
         return
-    print("SIMULATED devices:")
+    print("SIMULATED devices:" if simulated else "this CPU:")
     for name, value in figures.items():
         print(f"{name:26} {value:.4g}" if isinstance(value, float | int) else f"{name:26} {value}")
 

@@ -74,8 +74,9 @@ def run(
     policy: str,
     layers: Sequence[int] = (),
     seed: int = 0,
+    time_budget_seconds: float | None = None,
 ) -> Ran:
-    """Tune ResNet-18's layers on so many devices that take so long."""
+    """Tune ResNet-18's layers on so many devices that take so long; 0 devices: on the CPU."""
     with tempfile.TemporaryDirectory() as folder:
         env = Path(folder) / "scaled.yaml"
         env.write_text(
@@ -84,10 +85,11 @@ def run(
         )
         result = tune(
             "resnet18",
-            env=str(env),
+            env=str(env) if devices else "cpu",
             policy=policy,
             layers=layers,
             trials=trials,
+            time_budget_seconds=time_budget_seconds,
             seed=seed,
             run=Path(folder) / "run",
         )
@@ -138,13 +140,26 @@ def faster(devices: int, seconds: float, trials: int, policy: str) -> dict[str, 
     }
 
 
+def kept(devices: int, seconds: float, policy: str, budgets: Sequence[float]) -> dict[str, float]:
+    """How long runs took, as a share of the time that they were given."""
+    given = {"devices": devices, "seconds": seconds, "policy": policy, "trials": 100_000}
+    shares = {
+        budget: run(**given, time_budget_seconds=budget).result.wall_seconds / budget
+        for budget in budgets
+    }
+    return {f"of_{budget:g}_seconds": share for budget, share in shares.items()}
+
+
 def deeper(
     devices: int, seconds: float, trials: int, policy: str, seeds: Sequence[int]
 ) -> dict[str, float]:
-    """Seconds until four layers are as good as at depth 1 after three quarters of its trials."""
+    """Seconds until four layers are as good as at depth 1 after three quarters of its trials.
+
+    On a CPU only two batches under way are tried: it has no other device for a third.
+    """
     layers = (1, 4, 7, 11)
     told: dict[str, float] = {"devices": devices, "measurement_seconds": seconds}
-    ratios: dict[int, list[float]] = {2: [], 3: []}
+    ratios: dict[int, list[float]] = {depth: [] for depth in ((2, 3) if devices else (2,))}
     with tempfile.TemporaryDirectory() as folder:
         for seed in seeds:
             common = {"devices": devices, "seconds": seconds, "layers": layers, "seed": seed}

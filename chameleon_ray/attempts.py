@@ -112,11 +112,16 @@ def try_cuda() -> None:
     except MachineError as error:
         _answer({**found, "wrong": [str(error)]})
         return
-    others = GpuMonitor(gpu.bus).others()
-    wrong = [f"process {pid} computes there, too: times will be disturbed" for pid in others]
+    monitor, wrong = GpuMonitor(gpu.bus), []
+    if others := monitor.others():
+        wrong.append(f"{others} other processes compute there: times will be disturbed")
+    if monitor.persistent() is False:
+        wrong.append("its driver is unloaded when idle: `sudo nvidia-smi -pm 1` keeps it")
     if gpu.arch not in known:
         wrong.append(f"{found['compiler']} does not compile for {gpu.arch}")
     found["gpu"] = f"{gpu.name}, {gpu.arch}, {gpu.sms} SMs, driver for CUDA {gpu.driver}"
+    if (state := monitor.state()) is not None:
+        found["clock"] = f"{state.clock_mhz} of {monitor.most_mhz()} MHz, {state.celsius} C"
     _answer({**found, "wrong": wrong})
 
 

@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from chameleon_ray.errors import ChameleonError, MachineError
 from chameleon_ray.fleet import Fleet
-from chameleon_ray.measure import Job, Measurement, Outcome
+from chameleon_ray.measure import Job, Measurement
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.measure.broker import Broker
 from chameleon_ray.measure.pool import HostsWanted, RemoteHost
@@ -124,7 +124,7 @@ class Coordinator:
         records = self._journal.records()
         self._broker.learn(r.measurement for r in records if _same_origin(r.provenance, provenance))
         self._held = held(rows, self._broker.known.values(), most=most)
-        self._drifted = any(r.measurement.outcome is Outcome.DRIFTED for r in records)
+        self._drifted = any(r.measurement.doubtful for r in records)
         damaged = self._rounds.read()
         in_turns = not self._wanted.env.simulated
         self._metrics = RunMetrics(self._folder, [row.layer for row in rows], in_turns=in_turns)
@@ -253,7 +253,7 @@ class Coordinator:
         await asyncio.to_thread(self._journal.append, measurements)
         self._measured += len(measurements)
         self._failed += sum(not m.ok for m in measurements)
-        self._drifted |= any(m.outcome is Outcome.DRIFTED for m in measurements)
+        self._drifted |= any(m.doubtful for m in measurements)
         self._rate.add(len(measurements))
         for measurement in measurements:
             self._count(measurement)

@@ -222,7 +222,9 @@ def check_cuda() -> Check:
         answer = in_child("try_cuda")
     except ChildError as error:
         return Check(name="cuda", status="warn", found=str(error), remedy=remedy)
-    found = "; ".join([answer[x] for x in ("compiler", "gpu") if x in answer] + answer["wrong"])
+    found = "; ".join(
+        [answer[x] for x in ("compiler", "gpu", "clock") if x in answer] + answer["wrong"]
+    )
     if answer["wrong"]:
         return Check(name="cuda", status="warn", found=found, remedy=remedy)
     return Check(name="cuda", found=found)

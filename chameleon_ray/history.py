@@ -61,7 +61,7 @@ def load(run: Place) -> State:
         )
     layers = choose_layers(network(manifest["network"]), manifest.get("layers") or ())
     records, damaged = read_records(run)
-    template = manifest["env_settings"].get("template", "direct")  # none in older runs
+    template = manifest.get("env_settings", {}).get("template", "direct")
     machine = str(manifest.get("machine", ""))
     target = target_of(machine, template) or Target(lanes=cpu().lanes)
     results = tuple(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -66,7 +67,7 @@ def read_records(place: Place) -> tuple[list[Record], list[str]]:
 
 
 def drifts(records: Sequence[Record]) -> list[str]:
-    """Which devices drifted, when, and which measurements that makes doubtful: a line for each.
+    """Which devices drifted or were shared, and which measurements that makes doubtful, in lines.
 
     Doubtful is what a device measured since it was last seen to be as before. Winners are not
     chosen by that: finalists are timed in turns.
@@ -87,7 +88,12 @@ def drifts(records: Sequence[Record]) -> list[str]:
             lines.append(f"{record.measured_at:%H:%M:%S} UTC, {m.device}: {m.message}{jobs}.")
         if not m.message or m.outcome is Outcome.DRIFTED:
             recent.clear()
-    return lines
+    shared = Counter(r.measurement.device for r in records if any(r.measurement.others))
+    return lines + [
+        f"{device}: other programs computed on it during {count} measurements, whose times may be "
+        "too long; `nvidia-smi` names them."
+        for device, count in shared.items()
+    ]
 
 
 class Journal:
@@ -152,6 +158,7 @@ def _columns() -> dict[str, Any]:
         "device": text,
         "clock_mhz": pa.list_(pa.int32()),
         "celsius": pa.list_(pa.int32()),
+        "others": pa.list_(pa.int32()),
         "measured_at": pa.timestamp("us", tz="UTC"),
         "machine": text,
         "compiler": text,
@@ -179,6 +186,7 @@ def _row(record: Record) -> dict[str, object]:
         "device": m.device,
         "clock_mhz": m.clock_mhz,
         "celsius": m.celsius,
+        "others": m.others,
         "measured_at": record.measured_at,
         "machine": p.machine,
         "compiler": p.compiler,
@@ -204,6 +212,7 @@ def _record(row: dict[str, Any]) -> Record:
         device=row.get("device") or "",
         clock_mhz=tuple(row.get("clock_mhz") or ()),
         celsius=tuple(row.get("celsius") or ()),
+        others=tuple(row.get("others") or ()),
     )
     provenance = Provenance(
         machine=row["machine"],

@@ -147,7 +147,8 @@ class NetworkResult:
         run: The run folder.
         damaged: Names of damaged journal files that were set aside; what they held was measured
             again.
-        drifts: Which devices became faster or slower, and what is doubtful for that, a line each.
+        drifts: Which devices became faster or slower, or were shared with other programs, and what
+            is doubtful for that, a line each.
     """
 
     network: str

@@ -113,7 +113,7 @@ def test_lines_appear_as_searches_end(call, small, monkeypatch):
         (["small.json"], "SPACE: small stands twice"),
         (["--env", "cpu"], "chameleon-ray tune NETWORK --env cpu"),
         (["--env", "simulated"], "has the measurer 'simulated'"),
-        (["--env", "gpu"], "Known: cpu, cuda, recorded, simulated"),
+        (["--env", "gpu"], "Known: cpu, cuda, cuda_gemm, cuda_tensor"),
     ],
 )
 def test_input_is_refused_before_the_first_search(call, small, monkeypatch, arguments, message):

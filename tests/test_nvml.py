@@ -32,6 +32,7 @@ def nvml(monkeypatch):
         nvmlDeviceGetClockInfo=lambda _gpu, _kind: 1755,
         nvmlDeviceGetTemperature=lambda _gpu, _kind: 61,
         nvmlDeviceGetMaxClockInfo=lambda _gpu, _kind: 1980,
+        nvmlDeviceGetPersistenceMode=lambda _gpu: 1,
         nvmlDeviceGetComputeRunningProcesses=lambda _gpu: [
             SimpleNamespace(pid=pid) for pid in (os.getpid(), 7, 5)
         ],
@@ -43,9 +44,10 @@ def nvml(monkeypatch):
 def test_a_gpu_is_seen_as_it_is(nvml):
     """Clock, temperature, and who else computes there."""
     monitor = GpuMonitor("0000:17:00.0")
-    assert monitor.state() == State(clock_mhz=1755, celsius=61)
+    assert monitor.state() == State(clock_mhz=1755, celsius=61, others=2)
     assert monitor.most_mhz() == 1980
-    assert monitor.others() == [5, 7]
+    assert monitor.others() == 2
+    assert monitor.persistent() is True
 
 
 @pytest.mark.parametrize("bus", ["0000:17:00.0", "elsewhere"])
@@ -56,13 +58,14 @@ def test_what_the_library_cannot_tell_is_not_told(nvml, bus):
         raise NvmlError("not supported")
 
     nvml.nvmlDeviceGetClockInfo = nvml.nvmlDeviceGetMaxClockInfo = refuse
-    nvml.nvmlDeviceGetComputeRunningProcesses = refuse
+    nvml.nvmlDeviceGetComputeRunningProcesses = nvml.nvmlDeviceGetPersistenceMode = refuse
     monitor = GpuMonitor(bus)
-    assert (monitor.state(), monitor.most_mhz(), monitor.others()) == (None, None, [])
+    assert (monitor.state(), monitor.most_mhz(), monitor.others()) == (None, None, 0)
+    assert monitor.persistent() is None
 
 
 def test_without_the_library_nothing_is_told(monkeypatch):
     """It is optional."""
     monkeypatch.setitem(sys.modules, "pynvml", None)
     monitor = GpuMonitor("0000:17:00.0")
-    assert (monitor.state(), monitor.most_mhz(), monitor.others()) == (None, None, [])
+    assert (monitor.state(), monitor.most_mhz(), monitor.others()) == (None, None, 0)

@@ -337,6 +337,20 @@ def test_what_a_device_that_drifted_measured_of_late_is_doubtful(tmp_path):
     assert drifts(journal.append([good, drifted])) == [line.split("; doubtful")[0] + "."]
 
 
+def test_what_was_measured_beside_other_programs_is_doubtful(tmp_path):
+    """How many, of which device; what a journal says of it is what was measured."""
+    alone = replace(measurement(), device="a", others=(0, 0))
+    beside = replace(alone, others=(0, 1))
+    other = replace(beside, device="b")
+    Journal(tmp_path, PROVENANCE).append([alone, beside, other, beside])
+    records = read_records(tmp_path)[0]
+    assert [r.measurement.others for r in records] == [(0, 0), (0, 1), (0, 1), (0, 1)]
+    assert [line.split(", whose")[0] for line in drifts(records)] == [
+        "a: other programs computed on it during 2 measurements",
+        "b: other programs computed on it during 1 measurements",
+    ]
+
+
 def test_the_columns_are_typed(tmp_path):
     """Anything that reads Parquet finds named, typed columns and the schema's version."""
     Journal(tmp_path, PROVENANCE).append([measurement()])

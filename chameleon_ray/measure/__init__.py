@@ -99,6 +99,7 @@ class Measurement:
         device: Name of what measured it; empty if nothing did.
         clock_mhz: Of a GPU, before and after the run; empty of a CPU.
         celsius: How hot it was, likewise.
+        others: How many other processes computed on it, likewise.
     """
 
     task: str
@@ -113,11 +114,17 @@ class Measurement:
     device: str = ""
     clock_mhz: tuple[int, ...] = ()
     celsius: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
 
     @property
     def ok(self) -> bool:
         """Whether there is a time."""
         return self.outcome is Outcome.OK
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether times around it may be off: the device drifted, or was shared."""
+        return self.outcome is Outcome.DRIFTED or any(self.others)
 
     @property
     def seconds(self) -> float:

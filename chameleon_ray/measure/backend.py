@@ -71,10 +71,12 @@ class State:
     Attributes:
         clock_mhz: Of its multiprocessors.
         celsius: How hot it is.
+        others: How many other processes compute on it.
     """
 
     clock_mhz: int
     celsius: int
+    others: int = 0
 
 
 class Monitor(Protocol):

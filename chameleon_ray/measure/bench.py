@@ -110,6 +110,7 @@ class Bench:
             error=error,
             clock_mhz=tuple(state.clock_mhz for state in states),
             celsius=tuple(state.celsius for state in states),
+            others=tuple(state.others for state in states),
         )
         if error <= self._env.tolerance:
             return measured

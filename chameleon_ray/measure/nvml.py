@@ -5,7 +5,6 @@ Without the library nothing is said, and nothing depends on it.
 
 from __future__ import annotations
 
-import os
 from typing import Any
 
 from chameleon_ray.measure.backend import State
@@ -33,6 +32,7 @@ class GpuMonitor:
                 celsius=int(
                     self._nvml.nvmlDeviceGetTemperature(self._gpu, self._nvml.NVML_TEMPERATURE_GPU)
                 ),
+                others=self.others(),
             )
         except self._nvml.NVMLError:  # a partition of a GPU has neither
             return None
@@ -46,15 +46,26 @@ class GpuMonitor:
         except self._nvml.NVMLError:
             return None
 
-    def others(self) -> list[int]:
-        """The processes that compute on it, but for this one."""
+    def persistent(self) -> bool | None:
+        """Whether its driver stays loaded while nobody uses it; None if nobody can tell."""
         if self._nvml is None:
-            return []
+            return None
         try:
-            found = self._nvml.nvmlDeviceGetComputeRunningProcesses(self._gpu)
+            return bool(self._nvml.nvmlDeviceGetPersistenceMode(self._gpu))
         except self._nvml.NVMLError:
-            return []
-        return sorted(process.pid for process in found if process.pid != os.getpid())
+            return None
+
+    def others(self) -> int:
+        """How many other processes compute on it; this one does.
+
+        Only counted: in a container they have other numbers than they have here.
+        """
+        if self._nvml is None:
+            return 0
+        try:
+            return max(0, len(self._nvml.nvmlDeviceGetComputeRunningProcesses(self._gpu)) - 1)
+        except self._nvml.NVMLError:
+            return 0
 
 
 def _opened(bus: str) -> tuple[Any, Any]:
