@@ -24,16 +24,16 @@ from typing import Any
 
 from chameleon_ray.env_settings import Env, RepeatSettings
 from chameleon_ray.machine import usable_cores
-from chameleon_ray.measure import Job, Measurement
+from chameleon_ray.measure import Job, Measurement, Purpose
 from chameleon_ray.measure.backend import Backend, Device, Part, target_here
 from chameleon_ray.measure.bench import Bench
 from chameleon_ray.measure.child import Child
-from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource
+from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource, Program, TorchProgram
 from chameleon_ray.measure.cuda_parts import backend_of
 from chameleon_ray.measure.host import Host, Work
 from chameleon_ray.measure.nvrtc import compile_cubin, version
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
+from chameleon_ray.tasks import ROUNDING, Conv2d, GpuTemplate, Target
 
 _ARCHIVE = "CHAMELEON_ARCHIVE"  # in the environment of the processes that build
 _AHEAD = 3  # jobs for each builder that the host is given
@@ -49,8 +49,8 @@ TARGET = "target.json"  # in an archive, what its kernels are for
 
 def env_of(template: GpuTemplate) -> Env:
     """How a template's kernels are measured."""
-    rounds = template in {"gemm_tf32", "gemm_float16"}
-    return replace(ENV, template=template, tolerance=1e-2 if rounds else ENV.tolerance)
+    tolerance = 1e-2 if template in ROUNDING else ENV.tolerance
+    return replace(ENV, template=template, tolerance=tolerance)
 
 
 def template_of(archive: Path) -> GpuTemplate:
@@ -84,8 +84,10 @@ class ArchiveBuilder:
         self._arch = target.model
         self._sources = _sources(os.environ[_ARCHIVE])  # not in the time of the first candidate
 
-    def build(self, task: Conv2d, config: KnobValues) -> CudaProgram:
-        """The machine code of one config."""
+    def build(self, task: Conv2d, config: KnobValues) -> Program:
+        """The machine code of one config; of none, torch's own kernel."""
+        if not config:
+            return TorchProgram(task=task)
         source = self._sources[task.key, _mark(config)]
         cubin = compile_cubin(source.text, self._arch)
         return CudaProgram(cubin=cubin, source=source, task=task)
@@ -110,16 +112,20 @@ def backend(env: Env, target: Target, seed: int, part: Part = "whole") -> Backen
     return backend_of(ArchiveBuilder, env, target, seed, part, compiler=compiler)
 
 
-def jobs(archive: Path, out: Path) -> Iterator[Job]:
-    """What is still to be measured, a kernel of each layer in turn."""
-    queues = []
+def jobs(archive: Path, out: Path, *, torch: bool) -> Iterator[Job]:
+    """What is still to be measured, a kernel of each layer in turn; with `torch`, its own first."""
+    queues, of_torch = [], [{"config": {}}] if torch else []
     for key, kernels in entries(archive).items():
         done = {_mark(line["config"]) for line in lines(out, key)}
         task = Conv2d.from_key(key)
         queues.append(
             [
-                Job(task=task, config={n: tuple(v) for n, v in kernel["config"].items()})
-                for kernel in kernels
+                Job(
+                    task=task,
+                    config={n: tuple(v) for n, v in kernel["config"].items()},
+                    purpose=Purpose.SEARCH if kernel["config"] else Purpose.TORCH,
+                )
+                for kernel in [*of_torch, *kernels]
                 if _mark(kernel["config"]) not in done
             ]
         )
@@ -154,7 +160,7 @@ def measure(archive: Path, out: Path, minutes: float, builders: int) -> tuple[De
     host = Host([Bench(env, target_here(env), 0, runner=runner) for _ in range(builders)])
     device = host.start()
     _write_device(out, device)
-    waiting, numbers, in_hand = jobs(archive, out), itertools.count(), 0
+    waiting, numbers, in_hand = jobs(archive, out, torch=device.has_torch), itertools.count(), 0
     while True:
         room = _AHEAD * builders - in_hand if time.monotonic() < ends else 0
         works = [
@@ -201,7 +207,7 @@ def main() -> None:
     o = parser.parse_args()
     begun = time.monotonic()
     device, counted = measure(o.archive, o.out, o.minutes, o.builders)
-    left = sum(1 for _ in jobs(o.archive, o.out))
+    left = sum(1 for _ in jobs(o.archive, o.out, torch=device.has_torch))
     seconds = time.monotonic() - begun
     print(f"{device.words}: {counted} measured in {seconds:.0f} s, {left} left")
 

@@ -8,9 +8,9 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import ConfigDict, Field
 
 from chameleon_ray.settings import Count, Positive, Real, Seconds, Whole
-from chameleon_ray.tasks import GpuTemplate
+from chameleon_ray.tasks import ROUNDING, GpuTemplate
 
-_ROUNDING = {"gemm_tf32": 1e-3, "gemm_float16": 1e-3}  # ten bits of a number are kept
+_ROUNDED = 1e-3  # relative, of a number of which ten bits are kept
 _STRICT = ConfigDict(extra="forbid")
 
 
@@ -97,10 +97,10 @@ class Env:
             raise ValueError("a simulated device is a CPU: measurer simulated takes target llvm")
         if self.template != "direct" and not self.on_gpus:
             raise ValueError(f"template {self.template} is for GPUs: it takes target cuda")
-        if self.template in _ROUNDING and self.tolerance < _ROUNDING[self.template]:
+        if self.template in ROUNDING and self.tolerance < _ROUNDED:
             raise ValueError(
                 f"template {self.template} rounds what it multiplies: it takes a tolerance of "
-                f"{_ROUNDING[self.template]:g} or more, not {self.tolerance:g}"
+                f"{_ROUNDED:g} or more, not {self.tolerance:g}"
             )
 
     @property

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 from chameleon_ray.errors import UnsupportedError
 
 GpuTemplate = Literal["direct", "gemm", "gemm_tf32", "gemm_float16"]
+ROUNDING: frozenset[GpuTemplate] = frozenset({"gemm_tf32", "gemm_float16"})
 
 
 class Task(Protocol):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from fake_cuda import FakeDriver
 
 from chameleon_ray.env_settings import Env
@@ -69,6 +70,34 @@ def test_finalists_are_timed_in_turns(opened, driver):
     found = opened.runner.compare([kernel(opened), kernel(opened, 1)])
     assert [len(times) for times in found] == [Env().final_repeats] * 2
     assert driver.loaded == 0
+
+
+def test_a_driver_older_than_the_compiler_is_refused(driver, monkeypatch):
+    """Before anything is built; the message says what to update."""
+    monkeypatch.setattr(driver, "cuDriverGetVersion", lambda: (0, 12040), raising=False)
+    with pytest.raises(MachineError, match=r"for CUDA 12\.4, and NVRTC 13.*580 or newer"):
+        cuda.backend(Env(), NATIVE, seed=0)
+
+
+def test_torch_is_timed_beside_the_finalists(driver, monkeypatch):
+    """cuDNN's kernel, by the same clock and on the same inputs; here it computes on the CPU."""
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr(cuda_kernel, "TORCH_DEVICE", "cpu")
+    computes = torch.nn.functional.conv2d
+
+    def on_gpu(*arguments, **settings):
+        driver.clock += driver.seconds
+        return computes(*arguments, **settings)
+
+    monkeypatch.setattr(torch.nn.functional, "conv2d", on_gpu)
+    opened = cuda.backend(Env(), NATIVE, seed=0)
+    assert opened.device.has_torch
+    own = opened.builder.build(TASK, {})
+    error, repeats = opened.runner.run(own, None)
+    assert error < 1e-5
+    assert np.allclose(repeats, driver.seconds)
+    found = opened.runner.compare([kernel(opened), own])
+    assert [len(times) for times in found] == [Env().final_repeats] * 2
 
 
 def test_wrong_code_is_seen(opened, driver, monkeypatch):

@@ -7,7 +7,7 @@ from functools import partial
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.measure.backend import Backend, Part
-from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource
+from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource, Program, TorchProgram
 from chameleon_ray.measure.cuda_parts import backend_of
 from chameleon_ray.measure.nvrtc import compile_cubin, version
 from chameleon_ray.space import KnobValues
@@ -47,8 +47,10 @@ class CudaBuilder:
     def __init__(self, generate: Generate, target: Target) -> None:
         self._generate, self._target = generate, target
 
-    def build(self, task: Conv2d, config: KnobValues) -> CudaProgram:
+    def build(self, task: Conv2d, config: KnobValues) -> Program:
         """The machine code of one config."""
+        if not config:
+            return TorchProgram(task=task)
         source = self._generate(task, self._target, config)
         cubin = compile_cubin(source.text, self._target.model)
         return CudaProgram(cubin=cubin, source=source, task=task)

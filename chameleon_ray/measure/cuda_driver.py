@@ -160,7 +160,7 @@ class CudaGpu:
         """
         self._check(self._api.cuCtxSynchronize())
 
-    def timed(self, work: Callable[[], None], calls: int) -> list[float]:
+    def timed(self, work: Callable[[], object], calls: int) -> list[float]:
         """Seconds of each of so many executions of what `work` starts, with a cold L2 cache."""
         api, pairs = self._api, []
         for _ in range(calls):

@@ -10,13 +10,21 @@ import statistics
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from chameleon_ray.measure.cuda_driver import ContextLostError, CudaGpu
-from chameleon_ray.measure.reference import expected, inputs, output_shape, relative_error
+from chameleon_ray.measure.reference import (
+    Array,
+    expected,
+    inputs,
+    output_shape,
+    relative_error,
+)
 from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.tasks import Conv2d
 
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
     from chameleon_ray.env_settings import RepeatSettings
 
 KERNEL = "main_kernel"
+TORCH_DEVICE = "cuda"  # its context and stream are the ones that everything here is in
 
 Extents = tuple[int, int, int]
 
@@ -58,6 +67,16 @@ class CudaProgram:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TorchProgram:
+    """Stands for torch's own kernel of a task."""
+
+    task: Conv2d
+
+
+Program = CudaProgram | TorchProgram
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class OnGpu:
     """The arrays of a task on the GPU.
 
@@ -88,12 +107,16 @@ class Arrays:
         self._kept[task] = found  # the last used is the last
         return found
 
+    def inputs(self, task: Conv2d) -> tuple[Array, Array]:
+        """What is convolved, and with what."""
+        return inputs(task, self._seed)
+
     def _made(self, task: Conv2d) -> OnGpu:
         if len(self._kept) >= _TASKS:
             oldest = self._kept.pop(next(iter(self._kept)))
             for address in oldest.addresses.values():
                 self.gpu.free(address)
-        data, weight = inputs(task, self._seed)
+        data, weight = self.inputs(task)
         right = expected(task, self._seed)
         addresses = {
             "data": self.gpu.upload(data),
@@ -133,15 +156,54 @@ class CudaKernel:
             self._gpu.unload(self._library)
 
 
+class TorchKernel:
+    """torch's own convolution (cuDNN, the fastest of its algorithms) on the same inputs.
+
+    Args:
+        task: What it computes.
+        arrays: Whose GPU and inputs.
+        tf32: Whether it may round what it multiplies to that.
+    """
+
+    def __init__(self, task: Conv2d, arrays: Arrays, *, tf32: bool) -> None:
+        self._gpu, self._right = arrays.gpu, arrays.of(task).right
+        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.allow_tf32 = tf32
+        data, weight = (torch.tensor(x, device=TORCH_DEVICE) for x in arrays.inputs(task))
+        self._convolve = partial(
+            torch.nn.functional.conv2d, data, weight, stride=task.stride, padding=task.padding
+        )
+        self.error()  # it looks for the fastest algorithm now
+
+    def time(self, calls: int) -> float:
+        """Seconds of one execution, the mean over `calls`, each with a cold cache."""
+        return statistics.fmean(self._gpu.timed(self._convolve, min(calls, _MOST_CALLS)))
+
+    def error(self) -> float:
+        """max|a-b| / max|b| against torch on the CPU."""
+        return relative_error(self._convolve().cpu().numpy(), self._right)
+
+    def close(self) -> None:
+        """Its memory goes with it."""
+
+
 class CudaRunner:
-    """Times programs until the interval is narrow or one is clearly too slow."""
+    """Times programs until the interval is narrow or one is clearly too slow.
 
-    def __init__(self, arrays: Arrays, settings: RepeatSettings, final_repeats: int) -> None:
+    Args:
+        arrays: What they are run on.
+        settings: How long one is timed.
+        final_repeats: Rounds of finalists.
+        tf32: Whether torch's kernel may round what it multiplies.
+    """
+
+    def __init__(
+        self, arrays: Arrays, settings: RepeatSettings, final_repeats: int, *, tf32: bool
+    ) -> None:
         self._arrays, self._settings, self._final_repeats = arrays, settings, final_repeats
+        self._tf32 = tf32
 
-    def run(
-        self, kernel: CudaProgram, best_seconds: float | None
-    ) -> tuple[float, tuple[float, ...]]:
+    def run(self, kernel: Program, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
         """Relative error of the first execution, and seconds of each repeat."""
         with self._loaded([kernel]) as (loaded,):
             error, once = loaded.error(), loaded.time(1)
@@ -150,7 +212,7 @@ class CudaRunner:
             )
         return error, tuple(repeats)
 
-    def compare(self, kernels: Sequence[CudaProgram]) -> list[tuple[float, ...]]:
+    def compare(self, kernels: Sequence[Program]) -> list[tuple[float, ...]]:
         """Seconds of each repeat for each program, taken in turns."""
         with self._loaded(kernels) as loaded:
             calls = [calls_of(kernel.time(1), self._settings) for kernel in loaded]
@@ -161,10 +223,13 @@ class CudaRunner:
         return [tuple(times) for times in zip(*rounds, strict=True)]
 
     @contextmanager
-    def _loaded(self, programs: Sequence[CudaProgram]) -> Iterator[list[CudaKernel]]:
+    def _loaded(self, programs: Sequence[Program]) -> Iterator[list[CudaKernel | TorchKernel]]:
         with ExitStack() as stack:
-            kernels = []
+            kernels: list[CudaKernel | TorchKernel] = []
             for program in programs:
-                kernels.append(CudaKernel(program, self._arrays))
+                if isinstance(program, TorchProgram):
+                    kernels.append(TorchKernel(program.task, self._arrays, tf32=self._tf32))
+                else:
+                    kernels.append(CudaKernel(program, self._arrays))
                 stack.callback(kernels[-1].close)
             yield kernels

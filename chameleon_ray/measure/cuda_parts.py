@@ -11,12 +11,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from chameleon_ray.errors import MachineError
 from chameleon_ray.measure.backend import Backend, Part
 from chameleon_ray.measure.cuda_driver import CudaGpu
 from chameleon_ray.measure.cuda_kernel import Arrays, CudaRunner
 from chameleon_ray.measure.nvml import GpuMonitor
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.measure.nvrtc import version
+from chameleon_ray.tasks import ROUNDING, Conv2d, Target
 from chameleon_ray.templates.gpu import WARP, architecture
 
 if TYPE_CHECKING:
@@ -63,17 +66,34 @@ def backend_of(
             "model: native in the env file, or measure on another machine (tune --device)."
         )
     architecture(gpu.arch)
+    _check_driver(gpu.driver, version())
     monitor = GpuMonitor(gpu.bus)
     resolved = replace(target, model=gpu.arch, lanes=WARP, cores=gpu.sms)
     return Backend(
         builder=builder(resolved) if part == "whole" else Nothing(),
-        runner=CudaRunner(Arrays(gpu, seed), env.repeats, env.final_repeats),
+        runner=CudaRunner(
+            Arrays(gpu, seed), env.repeats, env.final_repeats, tf32=target.template in ROUNDING
+        ),
         target=resolved,
         compiler=f"{compiler}, driver {gpu.driver}",
-        has_torch=False,
+        has_torch=torch.cuda.is_available(),
         machine=_machine(gpu, monitor),
         monitor=monitor,
     )
+
+
+def _check_driver(driver: str, nvrtc: str) -> None:
+    """Whether the driver takes what the compiler makes: code of its own CUDA or of an older one.
+
+    Raises:
+        MachineError: It is older.
+    """
+    if int(driver.split(".")[0]) < int(nvrtc.split(".")[0]):
+        raise MachineError(
+            f"the driver is for CUDA {driver}, and NVRTC {nvrtc} makes code for newer ones. Update "
+            "NVIDIA's driver (580 or newer for CUDA 13), or take the compiler of its CUDA: pip "
+            "install 'cuda-bindings<13' nvidia-cuda-nvrtc-cu12."
+        )
 
 
 def _machine(gpu: CudaGpu, monitor: GpuMonitor) -> str:
