@@ -1,5 +1,6 @@
 """benchmarks/gpu.py and gpu_measure.py: sources go to a GPU's machine, measurements come back."""
 
+import json
 import os
 import subprocess
 import sys
@@ -33,6 +34,18 @@ def gpu(monkeypatch):
     return gpu, gpu_measure
 
 
+def rows_of(run):
+    """What `gpu_table.py` tells of a run's layers."""
+    told = subprocess.run(
+        [sys.executable, "gpu_table.py", run, "--json"],
+        cwd=BENCHMARKS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return json.loads(told.stdout)["layers"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("template", ["direct", "gemm_float16"])
 def test_an_archive_is_measured_in_several_goes_and_comes_home_as_a_run(
@@ -56,6 +69,7 @@ def test_an_archive_is_measured_in_several_goes_and_comes_home_as_a_run(
     code, shown, _ = call("show", run / "alexnet")
     assert code == 0
     assert "NVIDIA Fake sm_90, 4 SMs" in shown
+    assert [one["measurements"] for one in rows_of(run / "alexnet")] == [6, 6]
     assert call("record", "--run", run / "alexnet", "--out", tmp_path / "spaces")[0] == 0
     spaces = sorted((tmp_path / "spaces").iterdir())
     assert len(spaces) == len(TASKS)

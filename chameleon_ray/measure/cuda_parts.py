@@ -88,7 +88,7 @@ def _check_driver(driver: str, nvrtc: str) -> None:
     Raises:
         MachineError: It is older.
     """
-    if int(driver.split(".")[0]) < int(nvrtc.split(".")[0]):
+    if int(driver.partition(".")[0]) < int(nvrtc.partition(".")[0]):
         raise MachineError(
             f"the driver is for CUDA {driver}, and NVRTC {nvrtc} makes code for newer ones. Update "
             "NVIDIA's driver (580 or newer for CUDA 13), or take the compiler of its CUDA: pip "
