@@ -172,6 +172,14 @@ def test_a_cubin_is_what_the_constraints_say(monkeypatch):
     assert [one.allowed for one in judged] == [one.taken for one in judged]
 
 
+def test_tvm_s_own_verdict_is_that_of_the_constraints(monkeypatch):
+    """Of 200 random configs, valid or not; `benchmarks/gpu_static.py` takes 2,000."""
+    monkeypatch.syspath_prepend(Path(__file__).parent.parent / "benchmarks")
+    from gpu_static import verified
+
+    assert verified(200, TARGET, seed=1) >= 0.98
+
+
 @pytest.mark.slow
 def test_valid_products_of_matrices_compile_and_fit(monkeypatch):
     """24 random valid configs of the other template."""

@@ -40,6 +40,8 @@ from chameleon_ray.templates.gpu import (
 
 _VERSION = "cuda_conv2d/1"
 
+GRID_FITS = f"at most {GRID_ROWS} blocks along y and z"
+
 _DRAFTS = 16_384  # random configs among which the default is the best by arithmetic
 
 
@@ -61,9 +63,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         constraints=(
             Constraint(name=f"at most {BLOCK_THREADS} threads", holds=threads_fit),
             Constraint(name=f"at most {BLOCK_DEPTH} threads along z", holds=_depth_fits),
-            Constraint(
-                name=f"at most {GRID_ROWS} blocks along y and z", holds=partial(_grid_fits, task)
-            ),
+            Constraint(name=GRID_FITS, holds=partial(_grid_fits, task)),
             Constraint(
                 name=f"at most {STATIC_SHARED_BYTES >> 10} KiB of shared memory",
                 holds=partial(shared_fits, task),
