@@ -6,6 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from chameleon_ray.env_settings import Env
+from chameleon_ray.measure import cubin_cache
 from chameleon_ray.measure.backend import Backend, Part
 from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource, Program, TorchProgram
 from chameleon_ray.measure.cuda_parts import backend_of
@@ -46,11 +47,17 @@ class CudaBuilder:
 
     def __init__(self, generate: Generate, target: Target) -> None:
         self._generate, self._target = generate, target
+        cubin_cache.prune()
 
     def build(self, task: Conv2d, config: KnobValues) -> Program:
         """The machine code of one config."""
         if not config:
             return TorchProgram(task=task)
         source = self._generate(task, self._target, config)
-        cubin = compile_cubin(source.text, self._target.model)
+        arch = self._target.model
+        cubin = cubin_cache.compiled(
+            source.text,
+            f"nvrtc {version()} for {arch}",
+            partial(compile_cubin, source.text, arch),
+        )
         return CudaProgram(cubin=cubin, source=source, task=task)
