@@ -53,7 +53,12 @@ def test_what_is_in_it(wheel):
     names = zipfile.ZipFile(wheel).namelist()
     info = "-".join(wheel.name.split("-")[:2]) + ".dist-info"
     assert {name.split("/")[0] for name in names} == {"chameleon_ray", info}
-    for name in ("_presets/envs/cpu.yaml", "_presets/policies/chameleon.yaml", "py.typed"):
+    for name in (
+        "_presets/envs/cpu.yaml",
+        "_presets/policies/chameleon.yaml",
+        "py.typed",
+        "templates/gemm_kernel/kernel.cu",
+    ):
         assert f"chameleon_ray/{name}" in names
     for name in ("local.yaml", "grafana_dashboard.json"):
         assert f"chameleon_ray/_presets/clusters/{name}" in names

@@ -1,4 +1,4 @@
-"""From a config of `cuda_gemm` to CUDA C++: the shape and the knobs, then `cuda_gemm.cu`.
+"""From a config of `cuda_gemm` to CUDA C++: the shape and the knobs, then `gemm_kernel/`.
 
 It takes neither TVM nor a header, so that NVRTC alone compiles it.
 """
@@ -39,11 +39,12 @@ def generate(task: Conv2d, _target: Target, config: KnobValues) -> CudaSource:
     }
     defined = shape | {name.upper(): value for name, value in knobs.items()}
     head = "".join(f"#define {name} {value}\n" for name, value in defined.items())
-    pixels = t.batch * t.out_height * t.out_width
+    winograd = knobs["winograd"]
+    height, width = ((n + winograd) // (1 + winograd) for n in (t.out_height, t.out_width))
     rows = -(-t.out_channels // (knobs["threads_m"] * knobs["rows"]))
-    columns = -(-pixels // (knobs["threads_n"] * knobs["columns"]))
+    columns = -(-t.batch * height * width // (knobs["threads_n"] * knobs["columns"]))
     return CudaSource(
-        text=head + _kernel(),
+        text=head + _kernel("winograd" if winograd else "product"),
         grid=(rows * columns, knobs["split"], 1),
         block=(knobs["threads_m"] * knobs["threads_n"], 1, 1),
         arguments=("data", "weight", "conv"),
@@ -51,5 +52,7 @@ def generate(task: Conv2d, _target: Target, config: KnobValues) -> CudaSource:
 
 
 @cache
-def _kernel() -> str:
-    return files("chameleon_ray.templates").joinpath("cuda_gemm.cu").read_text(encoding="utf-8")
+def _kernel(form: str) -> str:
+    parts = files("chameleon_ray.templates") / "gemm_kernel"
+    names = ("shape.cu", f"{form}.cu", "kernel.cu")
+    return "\n".join((parts / name).read_text(encoding="utf-8") for name in names)

@@ -2,7 +2,7 @@
 
 Beside Table 1's direct convolution, with what the fastest libraries do within reach of its knobs:
 vectorised loads, two buffers in shared memory, a reduction split among blocks (small images with
-many channels), tensor cores. The kernel is `cuda_gemm.cu`.
+many channels), tensor cores, Winograd's transforms. The kernel is in `gemm_kernel/`.
 
     threads_m, threads_n   a block's threads, along filters and along pixels
     rows, columns          outputs of a thread, likewise
@@ -15,6 +15,8 @@ many channels), tensor cores. The kernel is `cuda_gemm.cu`.
     raster                 neighbouring blocks have the same inputs (0) or the same filters (1)
     math                   multiply-adds in float32 (0), in tf32 (1) or float16 (2) on tensor cores,
                            all with sums in float32
+    winograd               of filters of 3x3 with stride 1: a product for each of the 16 points of
+                           F(2x2, 3x3) (Lavin and Gray, 2016), over tiles of 2x2 pixels and channels
 """
 
 from __future__ import annotations
@@ -43,6 +45,7 @@ from chameleon_ray.templates.gpu import (
 MATHS: dict[GpuTemplate, int] = {"gemm": 0, "gemm_tf32": 1, "gemm_float16": 2}  # the last math
 
 _VERSION = 1
+_FILTER, _POINTS = 3, 16  # of F(2x2, 3x3): rows of a filter, products
 _WORKSPACE_BYTES = 2**26  # of the parts of a split reduction
 _DRAFTS = 16_384  # random configs among which the default is the best by arithmetic
 _OVERHEAD_REGISTERS = 40  # addresses, counters, limits
@@ -80,6 +83,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             Constraint(name="vectors that divide rows and columns", holds=_vectors_divide),
             Constraint(name="tiles of whole tensor core products", holds=_whole_products),
             Constraint(name="a part of the reduction for every block", holds=partial(_parts, task)),
+            Constraint(name="Winograd in float32, without wide loads", holds=_transforms_alone),
             Constraint(
                 name=f"at most {STATIC_SHARED_BYTES >> 10} KiB of shared memory", holds=_shared_fits
             ),
@@ -91,8 +95,9 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
 
 def _knobs(task: Conv2d, maths: int) -> list[Knob]:
     pixels = task.out_height * task.out_width
+    depth = task.in_channels * task.kernel_height * task.kernel_width
     side_by_side = task.kernel_height == task.kernel_width == task.stride == 1 and task.padding == 0
-    widths = (1, 2, 4)
+    three, widths = task.kernel_height == task.kernel_width == _FILTER, (1, 2, 4)
     return [
         options("threads_m", (4, 8, 16, 32)),
         options("threads_n", (4, 8, 16, 32)),
@@ -102,21 +107,13 @@ def _knobs(task: Conv2d, maths: int) -> list[Knob]:
         options("stage", (4, 8, 16, 32, 64)),
         options("buffers", (1, 2)),
         options("split", (1, 2, 4, 8, 16, 32)),
-        options("load_m", [w for w in widths if _depth(task) % w == 0]),
+        options("load_m", [w for w in widths if depth % w == 0]),
         options("load_n", [w for w in widths if side_by_side and pixels % w == 0] or [1]),
         options("unroll", (1, 4, 16)),
         options("raster", (0, 1), ordered=False),
         options("math", range(maths + 1), ordered=False),
+        options("winograd", (0, 1) if three and task.stride == 1 else (0,), ordered=False),
     ]
-
-
-def _depth(task: Conv2d) -> int:
-    """Products that an output is the sum of."""
-    return task.in_channels * task.kernel_height * task.kernel_width
-
-
-def _pixels(task: Conv2d) -> int:
-    return task.batch * task.out_height * task.out_width
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +133,24 @@ class _Numbers:
     unroll: Integers
     raster: Integers
     math: Integers
+    winograd: Integers
+
+    @property
+    def points(self) -> Integers:
+        """Products that are computed side by side."""
+        return np.where(self.winograd == 1, _POINTS, 1)
+
+    def depth(self, task: Conv2d) -> Integers:
+        """What a sum is over."""
+        whole = task.in_channels * task.kernel_height * task.kernel_width
+        return np.where(self.winograd == 1, task.in_channels, whole)
+
+    def width(self, task: Conv2d) -> Integers:
+        """Pixels, or tiles of 2x2 of them."""
+        tiles = -(-task.out_height // 2) * -(-task.out_width // 2)
+        each = np.where(self.winograd == 1, tiles, task.out_height * task.out_width)
+        found: Integers = task.batch * each
+        return found
 
     @property
     def threads(self) -> Integers:
@@ -166,7 +181,8 @@ class _Numbers:
     def shared_bytes(self) -> Integers:
         """Shared memory of a block, all buffers."""
         pitch = sum(
-            np.where(self.math > 0, width + (40 - width % 32) % 32, width + 4)
+            np.where(self.math > 0, width + (40 - width % 32) % 32, width + 4) * self.points
+            + np.where(self.winograd == 1, 4, 0)
             for width in (self.tile_m, self.tile_n)
         )
         found: Integers = 4 * self.buffers * self.words * pitch + (self.split > 1)
@@ -175,16 +191,21 @@ class _Numbers:
     @property
     def fetched(self) -> Integers:
         """Numbers that a thread has on their way to shared memory."""
-        found: Integers = -(-self.stage * (self.tile_m + self.tile_n) // self.threads)
+        weights = np.where(self.winograd == 1, _FILTER**2, 1) * self.tile_m
+        found: Integers = -(-self.stage * (weights + self.points * self.tile_n) // self.threads)
         return found
+
+    @property
+    def sums(self) -> Integers:
+        """Of a thread."""
+        return self.rows * self.columns * self.points
 
     @property
     def registers(self) -> Integers:
         """What a thread would like, about."""
         operands = np.where(self.math > 0, 2 * self.rows + self.columns, self.rows + self.columns)
         places = np.maximum(self.tile_n // self.threads, 1)
-        sums = self.rows * self.columns + self.fetched
-        found: Integers = sums + operands + 3 * places + _OVERHEAD_REGISTERS
+        found: Integers = self.sums + self.fetched + operands + 3 * places + _OVERHEAD_REGISTERS
         return found
 
 
@@ -204,8 +225,8 @@ def _threads_fit(v: Values) -> BoolArray:
 
 def _cover(task: Conv2d, v: Values) -> BoolArray:
     c = _numbers(v)
-    wide = (c.tile_m >= 2 * task.out_channels) | (c.tile_n >= 2 * _pixels(task))
-    return ~(wide | (c.stage >= 2 * _depth(task)))
+    wide = (c.tile_m >= 2 * task.out_channels) | (c.tile_n >= 2 * c.width(task))
+    return ~(wide | (c.stage >= 2 * c.depth(task)))
 
 
 def _everyone_loads(v: Values) -> BoolArray:
@@ -233,10 +254,17 @@ def _whole_products(v: Values) -> BoolArray:
 def _parts(task: Conv2d, v: Values) -> BoolArray:
     """None is left without work, and all have room for what they found."""
     c = _numbers(v)
-    stages = -(-_depth(task) // c.stage)
+    stages = -(-c.depth(task) // c.stage)
     each = -(-stages // c.split)
-    room = 4 * c.split * _tiles(task, c) * c.tile_m * c.tile_n <= _WORKSPACE_BYTES
+    parts = c.split * _tiles(task, c) * c.sums * c.threads
+    room = 4 * parts <= _WORKSPACE_BYTES
     fits: BoolArray = (c.split == 1) | (((c.split - 1) * each < stages) & room)
+    return fits
+
+
+def _transforms_alone(v: Values) -> BoolArray:
+    c = _numbers(v)
+    fits: BoolArray = (c.winograd == 0) | ((c.math == 0) & (c.load_m == 1) & (c.load_n == 1))
     return fits
 
 
@@ -252,7 +280,7 @@ def _registers_fit(v: Values) -> BoolArray:
 
 
 def _tiles(task: Conv2d, c: _Numbers) -> Integers:
-    found: Integers = -(-task.out_channels // c.tile_m) * -(-_pixels(task) // c.tile_n)
+    found: Integers = -(-task.out_channels // c.tile_m) * -(-c.width(task) // c.tile_n)
     return found
 
 
@@ -282,17 +310,18 @@ def _derive(task: Conv2d, target: Target, v: Values) -> dict[str, Column]:
         "tile_m": c.tile_m,
         "tile_n": c.tile_n,
         "tile": c.tile_m * c.tile_n,
-        "sums": c.rows * c.columns,
+        "sums": c.sums,
         "blocks": blocks,
-        "stages": -(-_depth(task) // (c.stage * c.split)),
+        "stages": -(-c.depth(task) // (c.stage * c.split)),
         "shared_bytes": c.shared_bytes,
         "fetched": c.fetched,
         "registers": c.registers,
         "resident_warps": resident * c.threads / WARP,
         "imbalance": 1024 * np.ceil(blocks / places) * places / blocks,
-        "waste": 1024 * covered / (task.out_channels * _pixels(task)),
+        "work": covered * c.points * c.depth(task),
+        "waste": 1024 * covered / (task.out_channels * c.width(task)),
         "reuse": 1024 * c.tile_m * c.tile_n / (c.tile_m + c.tile_n),
-        "workspace": covered * (c.split - 1),
+        "workspace": covered * c.points * (c.split - 1),
     }
     return {name: column.astype(np.float64) for name, column in found.items()}
 
@@ -315,19 +344,19 @@ def _cycles(task: Conv2d, target: Target, c: _Numbers) -> Column:
     blocks = _tiles(task, c) * c.split
     resident = np.minimum(_resident(c, sm), np.ceil(blocks / target.cores))
     rounds = np.ceil(blocks / (resident * target.cores))
-    stages = np.ceil(np.ceil(_depth(task) / c.stage) / c.split)
+    stages = np.ceil(np.ceil(c.depth(task) / c.stage) / c.split)
     warps = resident * c.threads / WARP
-    products = c.tile_m * c.tile_n * c.stage
+    products = c.tile_m * c.tile_n * c.stage * c.points
     tensor = c.packed * TENSOR_SPEEDUP.get(target.model, 1)
     lanes = sm.sm_lanes * np.where(c.math > 0, tensor, 1)
-    hiding = np.minimum(1.0, warps * np.minimum(c.rows * c.columns, 16) / 64)
+    hiding = np.minimum(1.0, warps * np.minimum(c.sums, 16) / 64)
     fma = resident * products / lanes / hiding * np.where(c.unroll == 1, 1.15, 1.0)
     width = np.where(c.math > 0, 1, c.vector)
-    reads = c.threads * c.words * (c.rows + c.columns) / width / WARP
-    writes = c.threads * c.fetched / c.packed / WARP * 2
-    shared = resident * (reads + writes)
-    l2 = resident * 4 * c.stage * (c.tile_m + c.tile_n * 1.5) / 32
+    reads = c.threads * c.words * c.points * (c.rows + c.columns) / width / WARP
+    stores = 2 * c.points * c.words * (c.tile_m + c.tile_n) / WARP
+    shared = resident * (reads + stores)
+    l2 = resident * 4 * c.threads * c.fetched / 32
     latency = np.where(c.buffers > 1, 300, 500) / resident
-    ends = 600 + 2 * c.rows * c.columns * np.where(c.split > 1, 20 + 4 * c.split, 4)
+    ends = 600 + 2 * c.sums * np.where(c.split > 1, 20 + 4 * c.split, 4)
     found: Column = rounds * (stages * (np.maximum.reduce([fma, shared, l2]) + latency) + ends)
     return found

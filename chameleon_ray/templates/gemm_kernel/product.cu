@@ -1,37 +1,8 @@
-// A convolution as a product of matrices, one of which is never built (implicit GEMM):
-//
-//   conv[m, n] = sum over k of weight[m, k] * input[k, n]
-//
-// m counts filters, n pixels of the output (image, row, column), k (channel, filter row, filter
-// column). NCHW, float32. measure/cuda_gemm_source.py defines the shape and the knobs, in capitals, before
-// this; cuda_gemm.py says what the knobs are.
-
-constexpr int PIXELS = OUT_HEIGHT * OUT_WIDTH;
-constexpr int M = FILTERS, N = BATCH * PIXELS, K = CHANNELS * FILTER_HEIGHT * FILTER_WIDTH;
-constexpr int THREADS = THREADS_M * THREADS_N;
-constexpr int BLOCK_M = THREADS_M * ROWS, BLOCK_N = THREADS_N * COLUMNS;
-constexpr int TILES_M = (M + BLOCK_M - 1) / BLOCK_M, TILES_N = (N + BLOCK_N - 1) / BLOCK_N;
-constexpr int STAGES = (K + STAGE - 1) / STAGE, STAGES_EACH = (STAGES + SPLIT - 1) / SPLIT;
-constexpr int PACKED = MATH == 2 ? 2 : 1;  // numbers, one k after the other, in a word
-constexpr int WORDS = STAGE / PACKED;      // of a stage, for each m and n
-
-// What a thread fetches of a stage: so many times LOAD_M weights along k, LOAD_N inputs along n.
-constexpr int FETCHES_M = BLOCK_M * STAGE / LOAD_M / THREADS;
-constexpr int FETCHES_N = BLOCK_N * WORDS / LOAD_N / THREADS;
-constexpr int RUNS_N = BLOCK_N / LOAD_N;                              // of inputs, for each k
-constexpr int POSITIONS = RUNS_N > THREADS ? RUNS_N / THREADS : 1;    // of them, of a thread
-constexpr int WORDS_APART = THREADS > RUNS_N ? THREADS / RUNS_N : 1;  // from one to its next
-
-template <int n, typename T = float>
-struct alignas(4 * n) Run {
-  T at[n];
-};
+// The product itself: float32, or tensor cores in tf32 or float16.
 
 #if MATH == 0
-typedef float Word;
 __device__ inline Word word(const float* numbers) { return numbers[0]; }
 #else
-typedef unsigned Word;
 #ifndef INTERPRETED  // the tests' interpreter has these itself
 __device__ inline unsigned tf32(float number) {
   unsigned found;
@@ -62,51 +33,9 @@ __device__ inline Word word(const float* numbers) {
 }
 #endif
 
-// Rows of shared memory stand so far apart that the threads of a warp read different banks.
-constexpr int PITCH_M = BLOCK_M + (MATH ? (40 - BLOCK_M % 32) % 32 : 4);
-constexpr int PITCH_N = BLOCK_N + (MATH ? (40 - BLOCK_N % 32) % 32 : 4);
-
-struct Stage {
-  alignas(16) Word weights[WORDS][PITCH_M];
-  alignas(16) Word inputs[WORDS][PITCH_N];
-};
-
-#if SPLIT > 1
-// Sums of parts of k. Who is last of a tile adds them, always in the same order.
-__device__ float partial[SPLIT * TILES_M * TILES_N * BLOCK_M * BLOCK_N];
-__device__ unsigned arrived[TILES_M * TILES_N];
-#endif
-
-// Where the i-th row and the j-th column of a thread lie in its block.
-__device__ inline int row_of(int thread, int i) {
-#if MATH == 0
-  return (i / VECTOR * THREADS_M + thread / THREADS_N) * VECTOR + i % VECTOR;
-#else
-  const int warp = thread / 32 % (THREADS_M / 8), group = thread % 32 / 4;
-  return warp * ROWS * 8 + i * 8 + group;
-#endif
-}
-
-__device__ inline int column_of(int thread, int j) {
-#if MATH == 0
-  return (j / VECTOR * THREADS_N + thread % THREADS_N) * VECTOR + j % VECTOR;
-#else
-  const int warp = thread / 32 / (THREADS_M / 8), within = thread % 4;
-  return warp * COLUMNS * 4 + j / 2 * 8 + within * 2 + j % 2;
-#endif
-}
-
-// One pixel's place in the input: of its filter's first row and column, padding included.
-struct Position {
-  int offset, row, column;
-  bool inside;
-};
-
 __device__ inline Position position_of(int n) {
-  const int pixel = n % PIXELS, image = n / PIXELS;
-  const int row = pixel / OUT_WIDTH * STRIDE - PADDING;
-  const int column = pixel % OUT_WIDTH * STRIDE - PADDING;
-  return {(image * CHANNELS * HEIGHT + row) * WIDTH + column, row, column, n < N};
+  const int pixel = n % PIXELS;
+  return position_at(n, pixel / OUT_WIDTH * STRIDE - PADDING, pixel % OUT_WIDTH * STRIDE - PADDING);
 }
 
 __device__ inline float input_at(const float* __restrict__ data, const Position& at, int k) {
@@ -180,7 +109,8 @@ __device__ inline void store(Stage& stage, const Fetched& fetched, int thread) {
   }
 }
 
-__device__ inline void multiply(float (&sums)[ROWS][COLUMNS], const Stage& stage, int thread) {
+__device__ inline void multiply(float (&all)[1][ROWS][COLUMNS], const Stage& stage, int thread) {
+  auto& sums = all[0];
 #if MATH == 0
 #pragma unroll UNROLL
   for (int k = 0; k < WORDS; ++k) {
@@ -227,54 +157,8 @@ __device__ inline void multiply(float (&sums)[ROWS][COLUMNS], const Stage& stage
 #endif
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS)
-    main_kernel(const float* __restrict__ data, const float* __restrict__ weight,
-                float* __restrict__ conv) {
-  __shared__ Stage stages[BUFFERS];
-  const int thread = threadIdx.x, tile = blockIdx.x, part = blockIdx.y;
-  const int m0 = (RASTER ? tile / TILES_N : tile % TILES_M) * BLOCK_M;
-  const int n0 = (RASTER ? tile % TILES_N : tile / TILES_M) * BLOCK_N;
-  const int first = part * STAGES_EACH;
-  const int end = first + STAGES_EACH < STAGES ? first + STAGES_EACH : STAGES;
-  Position at[POSITIONS];
-#pragma unroll
-  for (int i = 0; i < POSITIONS; ++i)
-    at[i] = position_of(n0 + (thread % RUNS_N + i * THREADS) * LOAD_N);
-  float sums[ROWS][COLUMNS] = {};
-  Fetched fetched;
-  fetch(fetched, data, weight, at, thread, m0, first * STAGE);
-  store(stages[0], fetched, thread);
-  __syncthreads();
-#pragma unroll 1
-  for (int s = first; s < end; ++s) {  // the next stage is on its way while this one is used
-    if (s + 1 < end) fetch(fetched, data, weight, at, thread, m0, (s + 1) * STAGE);
-    multiply(sums, stages[(s - first) % BUFFERS], thread);
-    if (BUFFERS == 1) __syncthreads();
-    if (s + 1 < end) store(stages[(s + 1 - first) % BUFFERS], fetched, thread);
-    __syncthreads();
-  }
-#if SPLIT > 1
-  constexpr int SUMS = ROWS * COLUMNS;
-  __shared__ bool last;
-  float* parts = partial + tile * SPLIT * SUMS * THREADS + thread;
-#pragma unroll
-  for (int i = 0; i < SUMS; ++i)
-    parts[(part * SUMS + i) * THREADS] = sums[i / COLUMNS][i % COLUMNS];
-  __threadfence();
-  __syncthreads();
-  if (thread == 0) last = atomicAdd(&arrived[tile], 1u) == SPLIT - 1;
-  __syncthreads();
-  if (!last) return;
-  if (thread == 0) arrived[tile] = 0;  // for the next launch
-  __threadfence();
-#pragma unroll
-  for (int i = 0; i < SUMS; ++i) {
-    float sum = 0.0f;
-    for (int p = 0; p < SPLIT; ++p)
-      sum += const_cast<const volatile float*>(parts)[(p * SUMS + i) * THREADS];
-    sums[i / COLUMNS][i % COLUMNS] = sum;
-  }
-#endif
+__device__ inline void write(float* __restrict__ conv, const float (&sums)[1][ROWS][COLUMNS],
+                             int thread, int m0, int n0) {
 #pragma unroll
   for (int i = 0; i < ROWS; ++i) {
     const int m = m0 + row_of(thread, i);
@@ -282,7 +166,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     for (int j = 0; j < COLUMNS; ++j) {
       const int n = n0 + column_of(thread, j);
       const int image = BATCH == 1 ? 0 : n / PIXELS;
-      if (m < M && n < N) conv[(image * M + m) * PIXELS + n - image * PIXELS] = sums[i][j];
+      if (m < M && n < N) conv[(image * M + m) * PIXELS + n - image * PIXELS] = sums[0][i][j];
     }
   }
 }

@@ -1,0 +1,63 @@
+// A block's work: stages of the reduction, one after the other, and then the output.
+
+#if SPLIT > 1
+// Sums of parts of k. Who is last of a tile adds them, always in the same order.
+constexpr int SUMS = POINTS * ROWS * COLUMNS;
+__device__ float partial[SPLIT * TILES_M * TILES_N * SUMS * THREADS];
+__device__ unsigned arrived[TILES_M * TILES_N];
+
+// Leaves the sums of all parts with the last block that comes; whether this is the one.
+__device__ inline bool join(float (&sums)[POINTS][ROWS][COLUMNS], int thread, int tile, int part) {
+  __shared__ bool last;
+  float* parts = partial + tile * SPLIT * SUMS * THREADS + thread;
+  float* mine = &sums[0][0][0];
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) parts[(part * SUMS + i) * THREADS] = mine[i];
+  __threadfence();
+  __syncthreads();
+  if (thread == 0) last = atomicAdd(&arrived[tile], 1u) == SPLIT - 1;
+  __syncthreads();
+  if (!last) return false;
+  if (thread == 0) arrived[tile] = 0;  // for the next launch
+  __threadfence();
+#pragma unroll
+  for (int i = 0; i < SUMS; ++i) {
+    mine[i] = 0.0f;
+    for (int p = 0; p < SPLIT; ++p)
+      mine[i] += const_cast<const volatile float*>(parts)[(p * SUMS + i) * THREADS];
+  }
+  return true;
+}
+#endif
+
+extern "C" __global__ void __launch_bounds__(THREADS)
+    main_kernel(const float* __restrict__ data, const float* __restrict__ weight,
+                float* __restrict__ conv) {
+  __shared__ Stage stages[BUFFERS];
+  const int thread = threadIdx.x, tile = blockIdx.x, part = blockIdx.y;
+  const int m0 = (RASTER ? tile / TILES_N : tile % TILES_M) * BLOCK_M;
+  const int n0 = (RASTER ? tile % TILES_N : tile / TILES_M) * BLOCK_N;
+  const int first = part * STAGES_EACH;
+  const int end = first + STAGES_EACH < STAGES ? first + STAGES_EACH : STAGES;
+  Position at[POSITIONS];
+#pragma unroll
+  for (int i = 0; i < POSITIONS; ++i)
+    at[i] = position_of(n0 + (thread % RUNS_N + i * THREADS) * LOAD_N);
+  float sums[POINTS][ROWS][COLUMNS] = {};
+  Fetched fetched;
+  fetch(fetched, data, weight, at, thread, m0, first * STAGE);
+  store(stages[0], fetched, thread);
+  __syncthreads();
+#pragma unroll 1
+  for (int s = first; s < end; ++s) {  // the next stage is on its way while this one is used
+    if (s + 1 < end) fetch(fetched, data, weight, at, thread, m0, (s + 1) * STAGE);
+    multiply(sums, stages[(s - first) % BUFFERS], thread);
+    if (BUFFERS == 1) __syncthreads();
+    if (s + 1 < end) store(stages[(s + 1 - first) % BUFFERS], fetched, thread);
+    __syncthreads();
+  }
+#if SPLIT > 1
+  if (!join(sums, thread, tile, part)) return;
+#endif
+  write(conv, sums, thread, m0, n0);
+}
