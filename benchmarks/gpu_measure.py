@@ -182,7 +182,7 @@ def measure(archive: Path, out: Path, minutes: float, builders: int) -> tuple[De
 
 def _write_device(out: Path, device: Device) -> None:
     """Say what it is; another than before would mix what cannot be compared."""
-    file, text = out / "device.json", json.dumps(asdict(device))
+    file, text = out / "device.json", json.dumps(asdict(replace(device, unit="")))
     if file.exists() and file.read_text() != text:
         raise SystemExit(f"{out} is of {file.read_text()}, and this is {text}: take another --out")
     file.write_text(text)

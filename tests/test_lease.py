@@ -68,7 +68,9 @@ def test_a_killed_holder_gives_its_lease_back(tmp_path):
 
 def test_a_gpu_is_leased_by_itself_and_its_builders_wait_for_nobody(tmp_path):
     """Threads and runs that time there take turns; another GPU, and the cores, are not its own."""
-    gpu, same, other = (GpuLease(name, tmp_path) for name in ("GPU-1/2", "GPU-1/2", "GPU-3"))
+    gpu, same, other = (
+        GpuLease(lambda name=name: name, tmp_path) for name in ("00:1/2", "00:1/2", "00:3")
+    )
     order = []
 
     def time_there():

@@ -35,12 +35,14 @@ class Device:
 
     Attributes:
         machine: What times depend on, in words. Two machines with equal words are taken for one.
+        unit: Which of the equal devices of a machine it is: a GPU's bus id.
     """
 
     target: Target
     compiler: str
     has_torch: bool
     machine: str = ""
+    unit: str = ""
 
     @property
     def words(self) -> str:
@@ -97,6 +99,7 @@ class Backend:
         compiler: Name and version of what makes the code.
         has_torch: Whether torch's own kernel can be timed beside the others.
         machine: What times depend on, in words; of a CPU, it is found out.
+        unit: Which of the equal devices of a machine it is.
         monitor: Looks at the device before and after each run.
     """
 
@@ -106,6 +109,7 @@ class Backend:
     compiler: str
     has_torch: bool
     machine: str = ""
+    unit: str = ""
     monitor: Monitor | None = None
 
     def state(self) -> State | None:
@@ -120,6 +124,7 @@ class Backend:
             compiler=self.compiler,
             has_torch=self.has_torch,
             machine=self.machine or _machine(self.target),
+            unit=self.unit,
         )
 
 

@@ -36,7 +36,7 @@ class Bench:
         lease: Lease | None = None,
         runner: Child | None = None,
     ) -> None:
-        self._env, self._lease = env, lease or lease_of(env)
+        self._env, self._lease = env, lease or lease_of(env, lambda: self._child.device.unit)
         self._child: Inline | Child | Pair
         if runner is not None:
             self._child = Pair(env, seed, runner)

@@ -78,6 +78,7 @@ def backend_of(
         compiler=f"{compiler}, driver {gpu.driver}",
         has_torch=torch.cuda.is_available(),
         machine=_machine(gpu, monitor),
+        unit=gpu.bus,
         monitor=monitor,
     )
 

@@ -26,6 +26,11 @@ class Inline:
 
     def start(self) -> Device:
         """Open the backend; what it measures on."""
+        return self.device
+
+    @property
+    def device(self) -> Device:
+        """What it measures on."""
         return self._opened().device
 
     def ask(self, command: str, argument: object, timeout_seconds: float) -> Any:

@@ -11,7 +11,7 @@ import getpass
 import os
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Protocol
@@ -88,13 +88,13 @@ class GpuLease(CoreLease):
     """Access to one GPU; whoever builds for it needs none.
 
     Args:
-        gpu: What tells it from others on this machine.
+        gpu: What tells it from others on this machine; known when something is timed there.
         folder: Where the lock files are.
     """
 
-    def __init__(self, gpu: str, folder: Path | None = None) -> None:
+    def __init__(self, gpu: Callable[[], str], folder: Path | None = None) -> None:
         super().__init__(folder)
-        self._gpu = re.sub(r"[^\w-]", "_", gpu)
+        self._gpu = gpu
 
     @contextmanager
     def shared(self) -> Iterator[None]:
@@ -104,12 +104,18 @@ class GpuLease(CoreLease):
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """To time a kernel: no other run of this user does so there."""
-        with self._lock(f"gpu-{self._gpu}", fcntl.LOCK_EX):
+        name = re.sub(r"[^\w-]", "_", self._gpu())
+        with self._lock(f"gpu-{name}", fcntl.LOCK_EX):
             yield
 
 
-def lease_of(env: Env) -> Lease:
-    """What an env's measurements need to themselves."""
+def lease_of(env: Env, unit: Callable[[], str]) -> Lease:
+    """What an env's measurements need to themselves.
+
+    Args:
+        env: What is measured on.
+        unit: Which of equal devices it is.
+    """
     if env.on_gpus:
-        return GpuLease(os.environ.get("CUDA_VISIBLE_DEVICES", "0"))
+        return GpuLease(unit)
     return NoLease() if env.simulated else CoreLease()

@@ -35,6 +35,11 @@ class Pair:
         self._builder.start()
         return device
 
+    @property
+    def device(self) -> Device:
+        """What it measures on; the runner was started before."""
+        return self._runner.device
+
     def ask(self, command: str, argument: object, timeout_seconds: float) -> Any:
         """The answer of one of them, or a `Failure` if it died or did not answer in time.
 
