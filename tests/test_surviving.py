@@ -93,6 +93,19 @@ def test_builders_that_somebody_kills_cost_nothing(settings, tmp_path, monkeypat
     assert {outcome for _, _, outcome, _ in rows(runs["killed"])} == {"ok"}
 
 
+def test_a_killed_rollout_worker_costs_nothing(settings, tmp_path):
+    """What it leaves of a wave is walked by its layer's process; the rows are those undisturbed."""
+    policy = tmp_path / "workers.yaml"
+    policy.write_text(POLICY.replace("waves: 2", "waves: 2, workers: 1"))
+    killing, runs = Killing("ray::WalkRunner"), {name: tmp_path / name for name in ("a", "b")}
+    common = {"layers": [1, 2], "trials": TRIALS} | settings | {"policy": str(policy)}
+    tune("resnet18", run=runs["a"], **common)
+    tune("resnet18", run=runs["b"], on_progress=killing, **common)
+    assert killing.killed
+    assert rows(runs["b"]) == rows(runs["a"])
+    assert set(rows(runs["b"]).values()) == {1}
+
+
 def test_a_lost_host_is_back_soon(settings, tmp_path):
     """Measuring goes on after seconds; the others do not wait for it."""
     killing, run = Killing("ray::HostActor"), tmp_path / "run"
