@@ -8,6 +8,7 @@
     python benchmarks/scale.py budget [--devices 8] [--seconds 0.2] [--policy P]
     python benchmarks/scale.py growth [--measurements 10000] [--policy P]
     python benchmarks/scale.py gain [--trials 64] [--seeds 10] [--policy P]
+    python benchmarks/scale.py scheduler [--trials 64] [--seeds 10] [--policy P]
     python benchmarks/scale.py all --json
 
 `broker` feeds devices with random candidates, which cost nothing to find: what the broker and the
@@ -16,7 +17,8 @@ ResNet-18: `network` tells how busy the searches keep devices, `faster` how much
 done what one does, `depth` what a second and a third batch under way are worth (0 devices: real
 kernels on the CPU, not simulated), `budget` how far a time budget is kept, `growth` what a long run
 takes at its end, `gain` how many of round robin's measurements the layer scheduler needs
-to be where that is after so many a layer. `all` does them as README's table has them, and
+to be where that is after so many a layer: its rule, on the curves of finished searches, and
+`scheduler` the same of whole runs. `all` does them as README's table has them, and
 `respawn.py` too.
 """
 
@@ -36,7 +38,7 @@ from typing import Any
 
 import numpy as np
 import psutil
-from scale_runs import between, busy, busy_seconds, deeper, faster, gained, growth, kept
+from scale_runs import between, busy, busy_seconds, deeper, faster, gained, growth, kept, scheduled
 
 from chameleon_ray.coordinator import start_coordinator
 from chameleon_ray.env_settings import Env
@@ -194,7 +196,18 @@ def everything() -> dict[str, Any]:
 def main() -> None:
     """Measure, and print the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    names = ("broker", "overhead", "network", "faster", "depth", "budget", "growth", "gain", "all")
+    names = (
+        "broker",
+        "overhead",
+        "network",
+        "faster",
+        "depth",
+        "budget",
+        "growth",
+        "gain",
+        "scheduler",
+        "all",
+    )
     parser.add_argument("what", choices=names)
     parser.add_argument("--devices", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=0.2)
@@ -215,6 +228,7 @@ def main() -> None:
         "budget": lambda: kept(o.devices, o.seconds, o.policy, _BUDGETS),
         "growth": lambda: growth(o.measurements, o.policy),
         "gain": lambda: gained(o.trials, o.policy, range(o.seeds)),
+        "scheduler": lambda: scheduled(o.trials, o.policy, range(o.seeds)),
         "all": everything,
     }
     figures, simulated = measure[o.what](), bool(o.devices)

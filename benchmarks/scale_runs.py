@@ -55,15 +55,22 @@ class Ran:
 
     def seconds_until(self, network_seconds: float) -> float:
         """From the first measurement until the network is as fast; infinite if it never is."""
+        count = self.measurements_until(network_seconds)
+        if count > len(self.records):
+            return float("inf")
+        return _at(self.records[count - 1]) - _at(self.records[0])
+
+    def measurements_until(self, network_seconds: float) -> int:
+        """How many, of all layers, until the network is as fast; more than all if it never is."""
         uses = {layer.layer.task.key: layer.layer.uses for layer in self.result.layers}
         best = dict.fromkeys(uses, np.inf)
-        for record in self.records:
+        for count, record in enumerate(self.records, start=1):
             m = record.measurement
             if m.ok:
                 best[m.task] = min(best[m.task], m.seconds)
             if sum(uses[task] * seconds for task, seconds in best.items()) <= network_seconds:
-                return _at(record) - _at(self.records[0])
-        return float("inf")
+                return count
+        return len(self.records) + 1
 
 
 def run(
@@ -166,7 +173,7 @@ def deeper(
             shallow = run(policy=policy, trials=trials, **common)
             goal = shallow.network_seconds(trials * 3 // 4)
             for depth, found in ratios.items():
-                deep = _deep(policy, depth, Path(folder))
+                deep = _changed(policy, Path(folder), pipeline_depth=depth)
                 ran = run(policy=deep, trials=2 * trials, **common)
                 found.append(ran.seconds_until(goal) / shallow.seconds_until(goal))
     for depth, found in ratios.items():
@@ -203,14 +210,35 @@ def gained(trials: int, policy: str, seeds: Sequence[int]) -> dict[str, float]:
     }
 
 
-def _deep(policy: str, depth: int, folder: Path) -> str:
-    """A copy of a policy with another depth, as a file."""
+def scheduled(trials: int, policy: str, seeds: Sequence[int]) -> dict[str, float]:
+    """As `gained`, of whole runs with either scheduler; 1 is counted where it is never reached."""
+    found = []
+    with tempfile.TemporaryDirectory() as folder:
+        in_turns, by_gain = (
+            _changed(policy, Path(folder), schedule=s) for s in ("round_robin", "gain")
+        )
+        for seed in seeds:
+            common = {"devices": 8, "seconds": 0.0, "trials": trials, "seed": seed}
+            turns = run(policy=in_turns, **common)
+            gain = run(policy=by_gain, **common)
+            needed = gain.measurements_until(turns.network_seconds(trials))
+            found.append(min(1.0, needed / len(turns.records)))
+    return {
+        "measurements_per_layer": trials,
+        "gain_scheduler_share": statistics.fmean(found),
+        "low": min(found),
+        "high": max(found),
+    }
+
+
+def _changed(policy: str, folder: Path, **changes: object) -> str:
+    """A copy of a policy with other settings, as a file."""
     import yaml
 
     name, _ = load_policy(policy)
     source = Path(__file__).parent.parent / "policies" / f"{name}.yaml"
-    settings = yaml.safe_load(source.read_text()) | {"pipeline_depth": depth}
-    path = folder / f"depth{depth}.yaml"
+    settings = yaml.safe_load(source.read_text()) | changes
+    path = folder / f"{'_'.join(map(str, changes.values()))}.yaml"
     path.write_text(yaml.safe_dump(settings))
     return str(path)
 
