@@ -67,7 +67,8 @@ class Share:
         """How many measurements the layer may have: none more once its time is over.
 
         Where layers share, all that the others have not and may not need: half of its own share is
-        kept for each.
+        kept for each. The first batch is of its own share, as those of others may be that are
+        chosen at the same time.
 
         Args:
             others: How all layers stand.
@@ -81,6 +82,8 @@ class Share:
             return self.most
         if self.layer in others.exhausted:
             return 0
+        if not measured:
+            return min(self.most, self.trials)
         kept = max(1, self.trials // 2)
         rest = [index for index in self.layers if index != self.layer]
         taken = sum(max(kept, others.measured.get(index, 0)) for index in rest)
