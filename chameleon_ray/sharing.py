@@ -67,8 +67,8 @@ class Share:
         """How many measurements the layer may have: none more once its time is over.
 
         Where layers share, all that the others have not and may not need: half of its own share is
-        kept for each. The first batch is of its own share, as those of others may be that are
-        chosen at the same time.
+        kept for each. Until it has had that half, it has no more than its share: the first batches
+        are large, and are chosen while others choose theirs.
 
         Args:
             others: How all layers stand.
@@ -82,9 +82,9 @@ class Share:
             return self.most
         if self.layer in others.exhausted:
             return 0
-        if not measured:
-            return min(self.most, self.trials)
         kept = max(1, self.trials // 2)
+        if len(measured) < kept:
+            return min(self.most, self.trials)
         rest = [index for index in self.layers if index != self.layer]
         taken = sum(max(kept, others.measured.get(index, 0)) for index in rest)
         free = self.trials * len(self.layers) - taken - others.under_way

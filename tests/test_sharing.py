@@ -47,18 +47,18 @@ def others(**changes):
 @pytest.mark.parametrize(
     ("mine", "how", "allowed"),
     [
-        ([ONE], {}, 72 - 12 - 12),  # half of its share is kept for each of the others
-        ([ONE], {"under_way": 8}, 40),
-        ([ONE], {"measured": {2: 40, 3: 10}}, 20),
-        ([ONE], {"measured": {2: 40, 3: 30}}, 12),  # and for this one
-        ([ONE], {"exhausted": frozenset({1})}, 0),
-        ([], {}, 24),  # others choose their first batches at the same time
-        ([], {"measured": {}}, 24),
+        (12, {}, 72 - 12 - 12),  # half of its share is kept for each of the others
+        (12, {"under_way": 8}, 40),
+        (12, {"measured": {2: 40, 3: 10}}, 20),
+        (12, {"measured": {2: 40, 3: 30}}, 12),  # and for this one
+        (12, {"exhausted": frozenset({1})}, 0),
+        (0, {}, 24),  # others choose their first batches at the same time
+        (11, {"measured": {}}, 24),
     ],
 )
 def test_layers_share_measurements(mine, how, allowed):
     """By gain, all that the others have not and may not need."""
-    assert share().measurements(others(**how), mine, batch_seconds=1.0) == allowed
+    assert share().measurements(others(**how), [ONE] * mine, batch_seconds=1.0) == allowed
 
 
 def test_first_batches_are_together_no_more_than_all_may_have():
@@ -84,5 +84,5 @@ def test_when_the_time_is_over_there_are_none_more():
     assert over.measurements(others(), [ONE], batch_seconds=1.0) == 0
     assert over.finalists(others(), [ONE]) == 3
     early = share(ends_at=time.time() + 1000)
-    assert early.measurements(others(), [ONE], batch_seconds=1.0) == 48
+    assert early.measurements(others(), [ONE] * 12, batch_seconds=1.0) == 48
     assert early.finalists(others(), [ONE]) == 12
