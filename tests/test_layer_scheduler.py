@@ -130,7 +130,7 @@ def test_the_measurements_of_a_network_are_given_out_as_the_policy_says(tmp_path
     """As many in all; with `gain`, the layers share them."""
     policy = tmp_path / "scheduled.yaml"
     policy.write_text(
-        f"initial: 40\nschedule: {schedule}\nexplorer: {{kind: random}}\n"
+        f"initial: 8\nschedule: {schedule}\nexplorer: {{kind: random}}\n"
         "sampler: {kind: greedy, batch: 4}\n"
     )
     result = tune(
