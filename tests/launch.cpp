@@ -58,6 +58,7 @@ using std::max;
 using std::min;
 #define INTERPRETED
 #define __device__ static
+#define __constant__ static const
 #define __global__
 #define __launch_bounds__(n)
 #define __shared__ static

@@ -256,6 +256,13 @@ def test_tensor_cores_that_are_not_there_are_refused():
     assert design_space(TASKS[0], replace(TARGET, model="sm_75", template="gemm")).size > 10**5
 
 
+def test_filters_that_are_too_large_are_refused():
+    """The message says which template takes them."""
+    large = replace(THREE, kernel_height=16, height=32)
+    with pytest.raises(UnsupportedError, match=r"more than 15 rows.*template: direct"):
+        design_space(large, TARGET)
+
+
 def test_a_version_names_its_template():
     """A journal tells which it was; the direct one's is as before."""
     for template in MATHS:

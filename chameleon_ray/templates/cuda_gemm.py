@@ -45,6 +45,7 @@ from chameleon_ray.templates.gpu import (
 MATHS: dict[GpuTemplate, int] = {"gemm": 0, "gemm_tf32": 1, "gemm_float16": 2}  # the last math
 
 _VERSION = 1
+_LARGEST_FILTER = 15
 _FILTER, _POINTS = 3, 16  # of F(2x2, 3x3): rows of a filter, products
 _WORKSPACE_BYTES = 2**26  # of the parts of a split reduction
 _DRAFTS = 16_384  # random configs among which the default is the best by arithmetic
@@ -64,8 +65,14 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
     """The space of one convolution on one GPU.
 
     Raises:
-        UnsupportedError: The architecture is not known, or has no such tensor cores.
+        UnsupportedError: The architecture is not known, or has no such tensor cores; or the filter
+            has more than 15 rows or columns, whose bits an integer has no room for.
     """
+    if max(task.kernel_height, task.kernel_width) > _LARGEST_FILTER:
+        raise UnsupportedError(
+            f"{task.key}: filters of more than {_LARGEST_FILTER} rows or columns take "
+            "template: direct."
+        )
     architecture(target.model)
     maths = MATHS[target.template]
     if maths and target.model not in TENSOR_SPEEDUP:
@@ -185,7 +192,7 @@ class _Numbers:
             + np.where(self.winograd == 1, 4, 0)
             for width in (self.tile_m, self.tile_n)
         )
-        found: Integers = 4 * self.buffers * self.words * pitch + (self.split > 1)
+        found: Integers = 4 * self.buffers * self.words * pitch
         return found
 
     @property
@@ -204,8 +211,8 @@ class _Numbers:
     def registers(self) -> Integers:
         """What a thread would like, about."""
         operands = np.where(self.math > 0, 2 * self.rows + self.columns, self.rows + self.columns)
-        places = np.maximum(self.tile_n // self.threads, 1)
-        found: Integers = self.sums + self.fetched + operands + 3 * places + _OVERHEAD_REGISTERS
+        places = np.maximum(self.tile_n // (self.load_n * self.threads), 1)
+        found: Integers = self.sums + self.fetched + operands + 2 * places + _OVERHEAD_REGISTERS
         return found
 
 

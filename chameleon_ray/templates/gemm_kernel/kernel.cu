@@ -2,13 +2,14 @@
 
 #if SPLIT > 1
 // Sums of parts of k. Who is last of a tile adds them, always in the same order.
-constexpr int SUMS = POINTS * ROWS * COLUMNS;
+constexpr unsigned SUMS = POINTS * ROWS * COLUMNS;
 __device__ float partial[SPLIT * TILES_M * TILES_N * SUMS * THREADS];
 __device__ unsigned arrived[TILES_M * TILES_N];
 
-// Leaves the sums of all parts with the last block that comes; whether this is the one.
-__device__ inline bool join(float (&sums)[POINTS][ROWS][COLUMNS], int thread, int tile, int part) {
-  __shared__ bool last;
+// Leaves the sums of all parts with the last block that comes; whether this is the one, which its
+// threads tell each other in `last`.
+__device__ inline bool join(float (&sums)[POINTS][ROWS][COLUMNS], Word& last, unsigned thread,
+                            unsigned tile, unsigned part) {
   float* parts = partial + tile * SPLIT * SUMS * THREADS + thread;
   float* mine = &sums[0][0][0];
 #pragma unroll
@@ -17,7 +18,7 @@ __device__ inline bool join(float (&sums)[POINTS][ROWS][COLUMNS], int thread, in
   __syncthreads();
   if (thread == 0) last = atomicAdd(&arrived[tile], 1u) == SPLIT - 1;
   __syncthreads();
-  if (!last) return false;
+  if (last == 0) return false;
   if (thread == 0) arrived[tile] = 0;  // for the next launch
   __threadfence();
 #pragma unroll
@@ -34,11 +35,11 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     main_kernel(const float* __restrict__ data, const float* __restrict__ weight,
                 float* __restrict__ conv) {
   __shared__ Stage stages[BUFFERS];
-  const int thread = threadIdx.x, tile = blockIdx.x, part = blockIdx.y;
-  const int m0 = (RASTER ? tile / TILES_N : tile % TILES_M) * BLOCK_M;
-  const int n0 = (RASTER ? tile % TILES_N : tile / TILES_M) * BLOCK_N;
-  const int first = part * STAGES_EACH;
-  const int end = first + STAGES_EACH < STAGES ? first + STAGES_EACH : STAGES;
+  const unsigned thread = threadIdx.x, tile = blockIdx.x, part = blockIdx.y;
+  const unsigned m0 = (RASTER ? tile / TILES_N : tile % TILES_M) * BLOCK_M;
+  const unsigned n0 = (RASTER ? tile % TILES_N : tile / TILES_M) * BLOCK_N;
+  const unsigned first = part * STAGES_EACH;
+  const unsigned end = first + STAGES_EACH < STAGES ? first + STAGES_EACH : STAGES;
   Position at[POSITIONS];
 #pragma unroll
   for (int i = 0; i < POSITIONS; ++i)
@@ -49,7 +50,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   store(stages[0], fetched, thread);
   __syncthreads();
 #pragma unroll 1
-  for (int s = first; s < end; ++s) {  // the next stage is on its way while this one is used
+  for (unsigned s = first; s < end; ++s) {  // the next stage is on its way while this one is used
     if (s + 1 < end) fetch(fetched, data, weight, at, thread, m0, (s + 1) * STAGE);
     multiply(sums, stages[(s - first) % BUFFERS], thread);
     if (BUFFERS == 1) __syncthreads();
@@ -57,7 +58,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     __syncthreads();
   }
 #if SPLIT > 1
-  if (!join(sums, thread, tile, part)) return;
+  if (!join(sums, stages[0].weights[0][0], thread, tile, part)) return;
 #endif
   write(conv, sums, thread, m0, n0);
 }

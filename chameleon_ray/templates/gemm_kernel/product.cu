@@ -33,18 +33,42 @@ __device__ inline Word word(const float* numbers) {
 }
 #endif
 
-__device__ inline Position position_of(int n) {
-  const int pixel = n % PIXELS;
-  return position_at(n, pixel / OUT_WIDTH * STRIDE - PADDING, pixel % OUT_WIDTH * STRIDE - PADDING);
+__device__ inline Position position_of(unsigned n) {
+  const int row = n % PIXELS / OUT_WIDTH, column = n % PIXELS % OUT_WIDTH;
+  return position_at<FILTER_HEIGHT, FILTER_WIDTH>(n, row * STRIDE - PADDING,
+                                                  column * STRIDE - PADDING);
 }
 
-__device__ inline float input_at(const float* __restrict__ data, const Position& at, int k) {
-  const int channel = k / (FILTER_HEIGHT * FILTER_WIDTH);
-  const int y = k / FILTER_WIDTH % FILTER_HEIGHT, x = k % FILTER_WIDTH;
-  const bool real = at.inside && k < K &&
-                    (PADDING == 0 || ((unsigned)(at.row + y) < HEIGHT &&
-                                      (unsigned)(at.column + x) < WIDTH));
-  return real ? data[at.offset + (channel * HEIGHT + y) * WIDTH + x] : 0.0f;
+// For each k, how far its input lies from a position, and which row and column it is in. A table,
+// since divisions for each input would take as long as what is done with it.
+struct alignas(8) Tap {
+  int offset;
+  unsigned at;
+};
+
+struct Taps {
+  Tap of[STAGES * STAGE];
+};
+
+__device__ constexpr Taps all_taps() {
+  Taps found{};
+  for (unsigned k = 0; k < STAGES * STAGE; ++k) {
+    const int channel = k / (FILTER_HEIGHT * FILTER_WIDTH);
+    const int y = k / FILTER_WIDTH % FILTER_HEIGHT, x = k % FILTER_WIDTH;
+    found.of[k].offset = k < K ? (channel * HEIGHT + y) * WIDTH + x : 0;
+    found.of[k].at = k < K ? taps(y, x) : taps(15, 15);  // which is never real
+  }
+  return found;
+}
+
+#if 8 * (CHANNELS * FILTER_HEIGHT * FILTER_WIDTH + STAGE) < 60 << 10  // of 64 KiB
+__constant__ Taps table = all_taps();
+#else
+__device__ const Taps table = all_taps();
+#endif
+
+__device__ inline bool is_real(const Position& from, const Tap& tap) {
+  return (from.real & tap.at) == tap.at;
 }
 
 // On its way from global to shared memory.
@@ -55,12 +79,12 @@ struct Fetched {
 
 __device__ inline void fetch(Fetched& fetched, const float* __restrict__ data,
                              const float* __restrict__ weight, const Position (&at)[POSITIONS],
-                             int thread, int m0, int k0) {
+                             unsigned thread, unsigned m0, unsigned k0) {
 #pragma unroll
   for (int i = 0; i < FETCHES_M; ++i) {
-    const int run = i * THREADS + thread;
-    const int m = m0 + run / (STAGE / LOAD_M), k = k0 + run % (STAGE / LOAD_M) * LOAD_M;
-    const bool real = m < M && k < K;  // LOAD_M divides K
+    const unsigned run = i * THREADS + thread;
+    const unsigned m = m0 + run / (STAGE / LOAD_M), k = k0 + run % (STAGE / LOAD_M) * LOAD_M;
+    const bool real = is_filter(m) && is_summed(k);  // LOAD_M divides K
     const Run<LOAD_M> found =
         real ? *reinterpret_cast<const Run<LOAD_M>*>(weight + m * K + k) : Run<LOAD_M>{};
 #pragma unroll
@@ -69,16 +93,17 @@ __device__ inline void fetch(Fetched& fetched, const float* __restrict__ data,
 #pragma unroll
   for (int i = 0; i < FETCHES_N; ++i) {
     const Position& from = at[i % POSITIONS];
-    const int k = k0 + (thread / RUNS_N + i / POSITIONS * WORDS_APART) * PACKED;
+    const unsigned k = k0 + (thread / RUNS_N + i / POSITIONS * WORDS_APART) * PACKED;
 #pragma unroll
     for (int p = 0; p < PACKED; ++p) {
+      const Tap tap = table.of[k + p];
 #if LOAD_N == 1
-      fetched.inputs[i][p][0] = input_at(data, from, k + p);
+      fetched.inputs[i][p][0] = is_real(from, tap) ? data[from.offset + tap.offset] : 0.0f;
 #else  // filters of 1 x 1, without stride and padding: pixels lie side by side
-      const bool real = from.inside && k + p < K;
-      const Run<LOAD_N> found = real ? *reinterpret_cast<const Run<LOAD_N>*>(
-                                           data + from.offset + (k + p) * HEIGHT * WIDTH)
-                                     : Run<LOAD_N>{};
+      const Run<LOAD_N> found =
+          is_real(from, tap)
+              ? *reinterpret_cast<const Run<LOAD_N>*>(data + from.offset + tap.offset)
+              : Run<LOAD_N>{};
 #pragma unroll
       for (int j = 0; j < LOAD_N; ++j) fetched.inputs[i][p][j] = found.at[j];
 #endif
@@ -86,19 +111,19 @@ __device__ inline void fetch(Fetched& fetched, const float* __restrict__ data,
   }
 }
 
-__device__ inline void store(Stage& stage, const Fetched& fetched, int thread) {
+__device__ inline void store(Stage& stage, const Fetched& fetched, unsigned thread) {
 #pragma unroll
   for (int i = 0; i < FETCHES_M; ++i) {
-    const int run = i * THREADS + thread;
-    const int m = run / (STAGE / LOAD_M), k = run % (STAGE / LOAD_M) * LOAD_M;
+    const unsigned run = i * THREADS + thread;
+    const unsigned m = run / (STAGE / LOAD_M), k = run % (STAGE / LOAD_M) * LOAD_M;
 #pragma unroll
     for (int j = 0; j < LOAD_M / PACKED; ++j)
       stage.weights[k / PACKED + j][m] = word(&fetched.weights[i][j * PACKED]);
   }
 #pragma unroll
   for (int i = 0; i < FETCHES_N; ++i) {
-    const int run = thread % RUNS_N + i % POSITIONS * THREADS;
-    const int k = thread / RUNS_N + i / POSITIONS * WORDS_APART;
+    const unsigned run = thread % RUNS_N + i % POSITIONS * THREADS;
+    const unsigned k = thread / RUNS_N + i / POSITIONS * WORDS_APART;
     Run<LOAD_N, Word> words;
 #pragma unroll
     for (int j = 0; j < LOAD_N; ++j) {
@@ -109,10 +134,10 @@ __device__ inline void store(Stage& stage, const Fetched& fetched, int thread) {
   }
 }
 
-__device__ inline void multiply(float (&all)[1][ROWS][COLUMNS], const Stage& stage, int thread) {
+__device__ inline void multiply(float (&all)[1][ROWS][COLUMNS], const Stage& stage, unsigned thread) {
   auto& sums = all[0];
 #if MATH == 0
-#pragma unroll UNROLL
+#pragma unroll (UNROLL < WORDS ? UNROLL : WORDS)
   for (int k = 0; k < WORDS; ++k) {
     float a[ROWS], b[COLUMNS];
 #pragma unroll
@@ -129,8 +154,8 @@ __device__ inline void multiply(float (&all)[1][ROWS][COLUMNS], const Stage& sta
       for (int j = 0; j < COLUMNS; ++j) sums[i][j] += a[i] * b[j];
   }
 #else
-  const int within = thread % 4, group = thread % 32 / 4;
-#pragma unroll UNROLL
+  const unsigned within = thread % 4, group = thread % 32 / 4;
+#pragma unroll (UNROLL < WORDS ? UNROLL : WORDS)
   for (int k = 0; k < WORDS; k += 8) {
     unsigned a[ROWS / 2][4], b[COLUMNS / 2][2];
 #pragma unroll
@@ -140,7 +165,7 @@ __device__ inline void multiply(float (&all)[1][ROWS][COLUMNS], const Stage& sta
         a[i / 2][i % 2 + 2 * half] = stage.weights[k + 4 * half + within][row_of(thread, i)];
 #pragma unroll
     for (int j = 0; j < COLUMNS; j += 2) {
-      const int column = column_of(thread, j) - 2 * within + group;
+      const unsigned column = column_of(thread, j) - 2 * within + group;
       b[j / 2][0] = stage.inputs[k + within][column];
       b[j / 2][1] = stage.inputs[k + 4 + within][column];
     }
@@ -158,15 +183,15 @@ __device__ inline void multiply(float (&all)[1][ROWS][COLUMNS], const Stage& sta
 }
 
 __device__ inline void write(float* __restrict__ conv, const float (&sums)[1][ROWS][COLUMNS],
-                             int thread, int m0, int n0) {
+                             unsigned thread, unsigned m0, unsigned n0) {
 #pragma unroll
   for (int i = 0; i < ROWS; ++i) {
-    const int m = m0 + row_of(thread, i);
+    const unsigned m = m0 + row_of(thread, i);
 #pragma unroll
     for (int j = 0; j < COLUMNS; ++j) {
-      const int n = n0 + column_of(thread, j);
-      const int image = BATCH == 1 ? 0 : n / PIXELS;
-      if (m < M && n < N) conv[(image * M + m) * PIXELS + n - image * PIXELS] = sums[0][i][j];
+      const unsigned n = n0 + column_of(thread, j);
+      const unsigned image = BATCH == 1 ? 0 : n / PIXELS;
+      if (is_filter(m) && is_input(n)) conv[(image * M + m) * PIXELS + n - image * PIXELS] = sums[0][i][j];
     }
   }
 }

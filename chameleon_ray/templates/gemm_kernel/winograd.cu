@@ -2,9 +2,9 @@
 // inputs are transformed on their way to shared memory, sums on theirs to the output. A thread has
 // all 16 points of its tiles, so that nothing is exchanged.
 
-__device__ inline Position position_of(int n) {
-  const int tile = n % IMAGE_N;
-  return position_at(n, tile / TILE_COLUMNS * 2 - PADDING, tile % TILE_COLUMNS * 2 - PADDING);
+__device__ inline Position position_of(unsigned n) {
+  const int row = n % IMAGE_N / TILE_COLUMNS, column = n % IMAGE_N % TILE_COLUMNS;
+  return position_at<4, 4>(n, row * 2 - PADDING, column * 2 - PADDING);
 }
 
 // On its way from global to shared memory.
@@ -15,11 +15,11 @@ struct Fetched {
 
 __device__ inline void fetch(Fetched& fetched, const float* __restrict__ data,
                              const float* __restrict__ weight, const Position (&at)[POSITIONS],
-                             int thread, int m0, int k0) {
+                             unsigned thread, unsigned m0, unsigned k0) {
 #pragma unroll
   for (int i = 0; i < FETCHES_M; ++i) {
-    const int pair = i * THREADS + thread, m = m0 + pair / STAGE, k = k0 + pair % STAGE;
-    const bool real = m < M && k < K;
+    const unsigned pair = i * THREADS + thread, m = m0 + pair / STAGE, k = k0 + pair % STAGE;
+    const bool real = is_filter(m) && is_summed(k);
 #pragma unroll
     for (int j = 0; j < 9; ++j)
       fetched.weights[i][j / 3][j % 3] = real ? weight[(m * K + k) * 9 + j] : 0.0f;
@@ -27,22 +27,21 @@ __device__ inline void fetch(Fetched& fetched, const float* __restrict__ data,
 #pragma unroll
   for (int i = 0; i < FETCHES_N; ++i) {
     const Position& from = at[i % POSITIONS];
-    const int k = k0 + thread / RUNS_N + i / POSITIONS * WORDS_APART;
+    const unsigned k = k0 + thread / RUNS_N + i / POSITIONS * WORDS_APART;
 #pragma unroll
     for (int j = 0; j < 16; ++j) {
       const int y = j / 4, x = j % 4;
-      const bool real = from.inside && k < K && (unsigned)(from.row + y) < HEIGHT &&
-                        (unsigned)(from.column + x) < WIDTH;
+      const bool real = is_summed(k) && (from.real & taps(y, x)) == taps(y, x);
       fetched.inputs[i][y][x] =
           real ? data[from.offset + (k * HEIGHT + y) * WIDTH + x] : 0.0f;
     }
   }
 }
 
-__device__ inline void store(Stage& stage, const Fetched& fetched, int thread) {
+__device__ inline void store(Stage& stage, const Fetched& fetched, unsigned thread) {
 #pragma unroll
   for (int i = 0; i < FETCHES_M; ++i) {
-    const int pair = i * THREADS + thread, m = pair / STAGE, k = pair % STAGE;
+    const unsigned pair = i * THREADS + thread, m = pair / STAGE, k = pair % STAGE;
     float half[4][3];  // G g, and then (G g) G^T
 #pragma unroll
     for (int x = 0; x < 3; ++x) {
@@ -61,8 +60,8 @@ __device__ inline void store(Stage& stage, const Fetched& fetched, int thread) {
   }
 #pragma unroll
   for (int i = 0; i < FETCHES_N; ++i) {
-    const int n = thread % RUNS_N + i % POSITIONS * THREADS;
-    const int k = thread / RUNS_N + i / POSITIONS * WORDS_APART;
+    const unsigned n = thread % RUNS_N + i % POSITIONS * THREADS;
+    const unsigned k = thread / RUNS_N + i / POSITIONS * WORDS_APART;
     float half[4][4];  // B^T d, and then (B^T d) B
 #pragma unroll
     for (int x = 0; x < 4; ++x) {
@@ -80,8 +79,8 @@ __device__ inline void store(Stage& stage, const Fetched& fetched, int thread) {
 }
 
 __device__ inline void multiply(float (&sums)[POINTS][ROWS][COLUMNS], const Stage& stage,
-                                int thread) {
-#pragma unroll UNROLL
+                                unsigned thread) {
+#pragma unroll (UNROLL < WORDS ? UNROLL : WORDS)
   for (int k = 0; k < WORDS; ++k) {
 #pragma unroll
     for (int p = 0; p < POINTS; ++p) {
@@ -103,13 +102,13 @@ __device__ inline void multiply(float (&sums)[POINTS][ROWS][COLUMNS], const Stag
 }
 
 __device__ inline void write(float* __restrict__ conv, const float (&sums)[POINTS][ROWS][COLUMNS],
-                             int thread, int m0, int n0) {
+                             unsigned thread, unsigned m0, unsigned n0) {
 #pragma unroll
   for (int i = 0; i < ROWS; ++i)
 #pragma unroll
     for (int j = 0; j < COLUMNS; ++j) {
-      const int m = m0 + row_of(thread, i), n = n0 + column_of(thread, j), tile = n % IMAGE_N;
-      const int row = tile / TILE_COLUMNS * 2, column = tile % TILE_COLUMNS * 2;
+      const unsigned m = m0 + row_of(thread, i), n = n0 + column_of(thread, j), tile = n % IMAGE_N;
+      const unsigned row = tile / TILE_COLUMNS * 2, column = tile % TILE_COLUMNS * 2;
       float half[2][4];  // A^T s, and then (A^T s) A
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
@@ -121,7 +120,7 @@ __device__ inline void write(float* __restrict__ conv, const float (&sums)[POINT
 #pragma unroll
       for (int y = 0; y < 2; ++y) {
         const float a = half[y][0], b = half[y][1], c = half[y][2], d = half[y][3];
-        if (m >= M || n >= N || row + y >= OUT_HEIGHT) continue;
+        if (!is_filter(m) || !is_input(n) || row + y >= OUT_HEIGHT) continue;
         to[y * OUT_WIDTH] = a + b + c;
         if (column + 1 < OUT_WIDTH) to[y * OUT_WIDTH + 1] = b - c - d;
       }
