@@ -98,7 +98,9 @@ def _sources(archive: str) -> dict[tuple[str, str], CudaSource]:
     for task, kernels in entries(Path(archive)).items():
         for kernel in kernels:
             source = {name: tuple(kernel[name]) for name in ("grid", "block", "arguments")}
-            found[task, _mark(kernel["config"])] = CudaSource(text=kernel["text"], **source)
+            found[task, _mark(kernel["config"])] = CudaSource(
+                text=kernel["text"], shared_bytes=kernel["shared_bytes"], **source
+            )
     return found
 
 
@@ -116,7 +118,11 @@ def jobs(archive: Path, out: Path, *, torch: bool) -> Iterator[Job]:
     """What is still to be measured, a kernel of each layer in turn; with `torch`, its own first."""
     queues, of_torch = [], [{"config": {}}] if torch else []
     for key, kernels in entries(archive).items():
-        done = {_mark(line["config"]) for line in lines(out, key)}
+        done = {
+            _mark(line["config"])
+            for line in lines(out, key)
+            if line["config"] or line["outcome"] == "ok"  # torch's own is tried again
+        }
         task = Conv2d.from_key(key)
         queues.append(
             [

@@ -4,7 +4,8 @@
 
 RUN is a folder of `chameleon-ray tune --env cuda` (or `cuda_gemm`, `cuda_tensor`), or of `gpu.py
 record`. The peak is that of float32 multiply-adds without tensor cores, at the clock that the
-journal names. cuDNN's column is torch's kernel: of `cuda_tensor`, it may round to tf32.
+journal names. cuDNN's column is torch's kernel, in the memory format in which it is fastest; of
+`cuda_tensor`, in tf32 or float16.
 """
 
 from __future__ import annotations
@@ -54,13 +55,23 @@ def row(layer: LayerResult, operations_per_second: float) -> dict[str, Any]:
 def figures(result: NetworkResult) -> dict[str, Any]:
     """A run's rows, and the geometric mean against cuDNN over its layers."""
     rows = [row(layer, peak(result.device)) for layer in result.layers]
-    ratios = [one["times_cudnn"] for one in rows]
+    ratios = [one["times_cudnn"] for one in rows if math.isfinite(one["times_cudnn"])]
     return {
         "network": result.network,
         "device": result.device,
         "layers": rows,
+        "compared_layers": len(ratios),
         "times_cudnn": math.exp(sum(map(math.log, ratios)) / len(ratios)) if ratios else math.nan,
     }
+
+
+def _finite(told: Any) -> Any:
+    """The same, with None where there is no number: JSON has no NaN."""
+    if isinstance(told, dict):
+        return {name: _finite(value) for name, value in told.items()}
+    if isinstance(told, list):
+        return [_finite(value) for value in told]
+    return None if isinstance(told, float) and not math.isfinite(told) else told
 
 
 def main() -> None:
@@ -73,7 +84,7 @@ def main() -> None:
     for run in options.runs:
         told = figures(load(run).result)
         if options.json:
-            print(json.dumps(told))
+            print(json.dumps(_finite(told)))
             continue
         rows = [
             (
@@ -86,7 +97,8 @@ def main() -> None:
             for x in told["layers"]
         ]
         print(f"\n{told['network']} on {told['device']}\n\n{markdown_table(head, rows)}")
-        print(f"\nGeometric mean of cuDNN / best: {told['times_cudnn']:.3f}")
+        mean, layers = told["times_cudnn"], told["compared_layers"]
+        print(f"\nGeometric mean of cuDNN / best over {layers} layers: {mean:.3f}")
 
 
 if __name__ == "__main__":

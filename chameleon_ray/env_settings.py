@@ -55,6 +55,8 @@ class Env:
         template: Of a GPU's kernels: `direct` has the knobs of the paper's Table 1, `gemm` those of
             `templates.cuda_gemm`; `gemm_tf32` and `gemm_float16` may round what they multiply.
         cores: Cores that a kernel may use; 0 stands for all. Of no meaning for GPUs.
+        cache: Whether machine code for a GPU that was compiled before, by any run, is used again:
+            builds then take less time than a first search's.
         runners: Processes that build; 0 stands for one per core, divided among GPUs.
         layers_at_once: Layers under way at the same time; 0 lets the machine's size decide.
         tolerance: Largest max|a-b| / max|b| against torch that counts as right.
@@ -75,6 +77,7 @@ class Env:
     model: str = "native"
     template: GpuTemplate = "direct"
     cores: Annotated[Whole, Field(ge=0)] = 0
+    cache: bool = True
     runners: Annotated[Whole, Field(ge=0)] = 0
     layers_at_once: Annotated[Whole, Field(ge=0)] = 0
     repeats: RepeatSettings = field(default_factory=RepeatSettings)

@@ -30,7 +30,7 @@ class Kernel(cuda_kernel.CudaKernel):
 def pretend():
     """From now on this process has a GPU."""
     driver = FakeDriver()
-    driver.launches = 1  # it interprets the first only
+    driver.launches = 2  # it interprets the first two only
     driver.cuLibraryLoadData = lambda *_: (0, "library")
     cuda_driver._driver = lambda: driver
     cuda_kernel.CudaKernel = Kernel

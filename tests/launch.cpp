@@ -16,9 +16,19 @@ struct Index {
 static Index threadIdx, blockIdx;
 static ucontext_t scheduler;
 static ucontext_t* running;
+static bool at_barrier[1024];
+alignas(16) static unsigned char shared_memory[227 << 10];  // what a launch asks for
 
-static void __attribute__((noinline)) __syncthreads() { swapcontext(running, &scheduler); }
+static void __attribute__((noinline)) pause_thread() { swapcontext(running, &scheduler); }
+static unsigned thread_number();
+
+static void __syncthreads() {
+  at_barrier[thread_number()] = true;
+  pause_thread();
+}
+
 static void __threadfence() {}
+static float __ldcg(const float* at) { return *at; }
 static unsigned atomicAdd(unsigned* at, unsigned more) { return (*at += more) - more; }
 
 static float number_of(uint32_t bits) {
@@ -72,11 +82,12 @@ static void multiply(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&
   static struct {
     uint32_t a[4], b[2];
   } lanes[2][1024];  // of this product and of the next
-  static bool turns[1024];
+  static unsigned turns[1024];
   const unsigned me = threadIdx.x, warp = me & ~31u, group = me % 32 / 4, within = me % 4;
-  auto& now = lanes[turns[me] = !turns[me]];
+  const unsigned turn = ++turns[me];
+  auto& now = lanes[turn % 2];
   std::copy_n(a, 4, now[me].a), std::copy_n(b, 2, now[me].b);
-  __syncthreads();
+  while (*std::min_element(turns + warp, turns + warp + 32) < turn) pause_thread();
   for (unsigned i = 0; i < 4; ++i) {
     const unsigned column = 2 * within + i % 2;
     for (unsigned k = 0; k < 8; ++k) {
@@ -88,6 +99,9 @@ static void multiply(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&
     }
   }
 }
+
+static ucontext_t* first_fiber;
+static unsigned thread_number() { return running - first_fiber; }
 
 static float* arguments[3];
 static void thread() { main_kernel(arguments[0], arguments[1], arguments[2]); }
@@ -102,9 +116,11 @@ extern "C" int launch(float* a, float* b, float* c, const unsigned* block, const
   std::vector<unsigned> order(threads);
   std::mt19937 random(seed);
   arguments[0] = a, arguments[1] = b, arguments[2] = c;
+  first_fiber = fibers.data();
   int barriers = 0;
   for (int at = 0; at < n; ++at) {
     blockIdx = blocks[at];
+    std::fill(std::begin(shared_memory), std::end(shared_memory), 0xff);  // NaN, as what is not set
     for (unsigned t = 0; t < threads; ++t) {
       getcontext(&fibers[t]);
       fibers[t].uc_stack = {&stacks[t * stack], 0, stack};
@@ -116,17 +132,23 @@ extern "C" int launch(float* a, float* b, float* c, const unsigned* block, const
         setcontext(&scheduler);
       }, 0);
     }
+    const auto ended = [](const ucontext_t& fiber) { return fiber.uc_link != nullptr; };
     for (barriers = 0;; ++barriers) {
+      std::fill(at_barrier, at_barrier + threads, false);
       std::shuffle(order.begin(), order.end(), random);
-      for (unsigned t : order) {
-        threadIdx = {t % block[0], t / block[0] % block[1], t / block[0] / block[1]};
-        running = &fibers[t];
-        swapcontext(&scheduler, running);
+      for (bool all = false; !all;) {  // a warp may wait for its own threads on the way
+        all = true;
+        for (unsigned t : order) {
+          if (ended(fibers[t]) || at_barrier[t]) continue;
+          threadIdx = {t % block[0], t / block[0] % block[1], t / block[0] / block[1]};
+          running = &fibers[t];
+          swapcontext(&scheduler, running);
+          all &= ended(fibers[t]) || at_barrier[t];
+        }
       }
-      const auto ended = std::count_if(fibers.begin(), fibers.end(),
-                                       [](const ucontext_t& f) { return f.uc_link != nullptr; });
-      if (ended == threads) break;
-      if (ended) return -1;
+      const auto count = std::count_if(fibers.begin(), fibers.end(), ended);
+      if (count == threads) break;
+      if (count) return -1;
     }
   }
   return barriers;

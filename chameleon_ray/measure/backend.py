@@ -35,7 +35,7 @@ class Device:
 
     Attributes:
         machine: What times depend on, in words. Two machines with equal words are taken for one.
-        unit: Which of the equal devices of a machine it is: a GPU's bus id.
+        unit: Which of the equal devices of a machine it is: a GPU's UUID.
     """
 
     target: Target
@@ -209,8 +209,8 @@ def answer(command: str, argument: Any, backend: Backend, kernels: list[Any]) ->
 
     Returns:
         The seconds that the build took; error, times of the repeats, seconds of the run and the
-        states of the device before and after it; the times of each kernel and the seconds of all. A
-        `Failure` if anything was raised.
+        states of the device before and after it; the times of each kernel, the seconds of all and
+        such states. A `Failure` if anything was raised.
     """
     failed = Outcome.BUILD_ERROR if command == "build" else Outcome.RUN_ERROR
     try:
@@ -237,9 +237,14 @@ def _done(command: str, argument: Any, backend: Backend, kernels: list[Any]) -> 
         case "run":
             before = backend.state()
             error, repeats = backend.runner.run(kernels.pop(0), argument)
-            states = [state for state in (before, backend.state()) if state is not None]
+            states = _known(before, backend.state())
             return error, repeats, time.perf_counter() - start, states
         case _:
-            together = list(kernels)
+            together, before = list(kernels), backend.state()
             kernels.clear()
-            return backend.runner.compare(together), time.perf_counter() - start
+            times = backend.runner.compare(together)
+            return times, time.perf_counter() - start, _known(before, backend.state())
+
+
+def _known(*states: State | None) -> list[State]:
+    return [state for state in states if state is not None]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.measure import Job, Measurement, Outcome
-from chameleon_ray.measure.backend import Device, Failure
+from chameleon_ray.measure.backend import Device, Failure, State
 from chameleon_ray.measure.child import Child
 from chameleon_ray.measure.inline import Inline
 from chameleon_ray.measure.lease import Lease, lease_of
@@ -104,13 +104,7 @@ class Bench:
             return _failed(built, answer)
         error, repeats, seconds, states = answer
         measured = replace(
-            built,
-            repeat_seconds=repeats,
-            run_seconds=seconds,
-            error=error,
-            clock_mhz=tuple(state.clock_mhz for state in states),
-            celsius=tuple(state.celsius for state in states),
-            others=tuple(state.others for state in states),
+            _watched(built, states), repeat_seconds=repeats, run_seconds=seconds, error=error
         )
         if error <= self._env.tolerance:
             return measured
@@ -137,10 +131,12 @@ class Bench:
             answer = self._child.ask("compare", None, timeout_seconds)
         if isinstance(answer, Failure):
             return [_failed(m, answer) if m.ok else m for m in built]
-        times, seconds = answer
+        times, seconds, states = answer
         repeats, share = iter(times), seconds / max(kernels, 1)
         return [
-            replace(m, repeat_seconds=next(repeats), run_seconds=share) if m.ok else m
+            replace(_watched(m, states), repeat_seconds=next(repeats), run_seconds=share)
+            if m.ok
+            else m
             for m in built
         ]
 
@@ -159,6 +155,16 @@ class Bench:
     def close(self) -> None:
         """End the child."""
         self._child.kill()
+
+
+def _watched(measurement: Measurement, states: Sequence[State]) -> Measurement:
+    """The same, with what the device was like before and after."""
+    return replace(
+        measurement,
+        clock_mhz=tuple(state.clock_mhz for state in states),
+        celsius=tuple(state.celsius for state in states),
+        others=tuple(state.others for state in states),
+    )
 
 
 def _given_up(measurement: Measurement) -> Measurement:

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 _MOST_BYTES = 2**30
+_UNUSABLE = (OSError, RuntimeError)  # a user without a home, among others
 _MAGIC = b"\x7fELF"
 
 
@@ -28,20 +29,20 @@ def compiled(source: str, made_by: str, compile_source: Callable[[], bytes]) -> 
 
     Args:
         source: CUDA C++.
-        made_by: The compiler, its version and what it compiles for.
+        made_by: The compiler, its version, its options and what it compiles for.
         compile_source: Compiles it.
     """
     name = hashlib.sha256(f"{made_by}\n{source}".encode()).hexdigest()
-    path = folder() / f"{name}.cubin"
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*_UNUSABLE):
+        path = folder() / f"{name}.cubin"
         found = path.read_bytes()
         if found.startswith(_MAGIC):
             os.utime(path)  # the ones that were not used for longest go first
             return found
     cubin = compile_source()
     if cubin.startswith(_MAGIC):
-        with contextlib.suppress(OSError):
-            _keep(path, cubin)
+        with contextlib.suppress(*_UNUSABLE):
+            _keep(folder() / f"{name}.cubin", cubin)
     return cubin
 
 
@@ -56,7 +57,7 @@ def _keep(path: Path, cubin: bytes) -> None:
 
 def prune(most_bytes: int = _MOST_BYTES) -> None:
     """Throw away what was not used for longest, until half of what is allowed is left."""
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(*_UNUSABLE):
         files = sorted((f.stat().st_mtime, f.stat().st_size, f) for f in folder().iterdir())
         total = sum(size for _, size, _ in files)
         if total <= most_bytes:

@@ -10,7 +10,7 @@ from chameleon_ray.measure import cubin_cache
 from chameleon_ray.measure.backend import Backend, Part
 from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource, Program, TorchProgram
 from chameleon_ray.measure.cuda_parts import backend_of
-from chameleon_ray.measure.nvrtc import compile_cubin, version
+from chameleon_ray.measure.nvrtc import OPTIONS, compile_cubin, version
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 
@@ -26,7 +26,9 @@ def backend(env: Env, target: Target, seed: int, part: Part = "whole") -> Backen
     """
     generate, name = generator(target)
     compiler = f"{name}nvrtc {version()}"
-    return backend_of(partial(CudaBuilder, generate), env, target, seed, part, compiler=compiler)
+    return backend_of(
+        partial(CudaBuilder, generate, caches=env.cache), env, target, seed, part, compiler=compiler
+    )
 
 
 def generator(target: Target) -> tuple[Generate, str]:
@@ -43,10 +45,16 @@ def generator(target: Target) -> tuple[Generate, str]:
 
 
 class CudaBuilder:
-    """Compiles configs of a template for one architecture; needs no GPU."""
+    """Compiles configs of a template for one architecture; needs no GPU.
 
-    def __init__(self, generate: Generate, target: Target) -> None:
-        self._generate, self._target = generate, target
+    Args:
+        generate: Makes the source.
+        target: What for.
+        caches: Whether what was compiled before is not compiled again.
+    """
+
+    def __init__(self, generate: Generate, target: Target, *, caches: bool) -> None:
+        self._generate, self._caches, self._target = generate, caches, target
         cubin_cache.prune()
 
     def build(self, task: Conv2d, config: KnobValues) -> Program:
@@ -55,9 +63,8 @@ class CudaBuilder:
             return TorchProgram(task=task)
         source = self._generate(task, self._target, config)
         arch = self._target.model
-        cubin = cubin_cache.compiled(
-            source.text,
-            f"nvrtc {version()} for {arch}",
-            partial(compile_cubin, source.text, arch),
-        )
+        compile_source = partial(compile_cubin, source.text, arch)
+        made_by = f"nvrtc {version()} {OPTIONS} for {arch}"
+        cached = partial(cubin_cache.compiled, source.text, made_by, compile_source)
+        cubin = cached() if self._caches else compile_source()
         return CudaProgram(cubin=cubin, source=source, task=task)

@@ -6,6 +6,7 @@ called has to go on in a new process.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -15,6 +16,7 @@ import numpy.typing as npt
 
 from chameleon_ray.errors import MachineError
 from chameleon_ray.measure.backend import SpoiledError
+from chameleon_ray.templates.gpu import STATIC_SHARED_BYTES
 
 Array = npt.NDArray[np.float32]
 
@@ -22,6 +24,8 @@ _INSTALL = "pip install 'chameleon-ray[cuda]'"
 _TAKEN = ("CUDA_ERROR_DEVICE_UNAVAILABLE", "CUDA_ERROR_OUT_OF_MEMORY")
 _PAUSES = (0.5, 1.0, 2.0, 4.0)  # seconds between tries to have a GPU
 _SWEEP = 2  # of the L2 cache, written to push out what is in it
+_SWEPT_PER_SECOND = 5e12  # bytes, at most: no L2 is written faster
+_MOST_SWEEPS = 400  # of a launch queue's thousand entries
 
 
 _STICKY = frozenset(
@@ -57,7 +61,8 @@ class CudaGpu:
     Attributes:
         name: As the driver says it.
         arch: Such as `sm_90`.
-        bus: Its PCI bus id.
+        bus: Its PCI bus id; that of the whole GPU, if it is a part (MIG).
+        unit: What tells it from all others, parts of the same GPU too.
         sms: How many streaming multiprocessors it has.
         driver: Version of CUDA that the driver is for, such as `13.0`.
 
@@ -79,6 +84,7 @@ class CudaGpu:
         self.name = name.split(b"\0")[0].decode()
         bus = bytes(self._check(self._api.cuDeviceGetPCIBusId(32, device)))
         self.bus = bus.split(b"\0")[0].decode()
+        self.unit = bytes(self._check(self._api.cuDeviceGetUuid(device)).bytes).hex()
         major, minor = (self._attribute(device, f"COMPUTE_CAPABILITY_{part}") for part in _PARTS)
         self.arch = f"sm_{major}{minor}"
         self.sms = self._attribute(device, "MULTIPROCESSOR_COUNT")
@@ -86,6 +92,7 @@ class CudaGpu:
         self.driver = f"{number // 1000}.{number % 1000 // 10}"
         self._sweep_bytes = _SWEEP * max(self._attribute(device, "L2_CACHE_SIZE"), 2**20)
         self._sweep = self.empty(self._sweep_bytes)
+        self._sweep_seconds = self._sweep_bytes / _SWEPT_PER_SECOND
 
     def _opened(self) -> Any:
         """The device, its context made; one that a killed process still holds is waited for."""
@@ -138,8 +145,20 @@ class CudaGpu:
         """Forget a cubin."""
         self._check(self._api.cuLibraryUnload(library))
 
+    def allow_shared(self, function: Any, size: int) -> None:
+        """Let blocks of a kernel have so much shared memory, which by default is 48 KiB."""
+        if size > STATIC_SHARED_BYTES:
+            attribute = self._api.CUfunction_attribute
+            most = attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+            self._check(self._api.cuFuncSetAttribute(function, most, size))
+
     def launcher(
-        self, function: Any, grid: Sequence[int], block: Sequence[int], addresses: Sequence[int]
+        self,
+        function: Any,
+        grid: Sequence[int],
+        block: Sequence[int],
+        shared_bytes: int,
+        addresses: Sequence[int],
     ) -> Callable[[], None]:
         """What starts a kernel and returns at once; all that can be made ready is."""
         values = np.array(addresses, dtype=np.uint64)
@@ -148,7 +167,8 @@ class CudaGpu:
 
         def launch() -> None:
             parameters = held[1].ctypes.data
-            self._check(self._api.cuLaunchKernel(function, *grid, *block, 0, 0, parameters, 0))
+            shape = *grid, *block, shared_bytes
+            self._check(self._api.cuLaunchKernel(function, *shape, 0, parameters, 0))
 
         return launch
 
@@ -161,20 +181,36 @@ class CudaGpu:
         self._check(self._api.cuCtxSynchronize())
 
     def timed(self, work: Callable[[], object], calls: int) -> list[float]:
-        """Seconds of each of so many executions of what `work` starts, with a cold L2 cache."""
-        api, pairs = self._api, []
-        for _ in range(calls):
-            begin, end = (self._check(api.cuEventCreate(0)) for _ in range(2))
-            self._check(api.cuMemsetD32Async(self._sweep, 0, self._sweep_bytes // 4, 0))
-            self._check(api.cuEventRecord(begin, 0))
-            work()
-            self._check(api.cuEventRecord(end, 0))
-            pairs.append((begin, end))
+        """Seconds of each of so many executions of what `work` starts, with a cold L2 cache.
+
+        One more comes first, and is not counted: it tells how long the host takes to start one.
+        The GPU is given so many sweeps that it is always behind, and never waits for the host
+        between two events: torch takes longer to start a kernel than a small kernel takes.
+        """
+        begun = time.perf_counter()
+        first = self._between_events(work)
+        host_seconds = calls * (time.perf_counter() - begun)
+        sweeps = min(_MOST_SWEEPS, math.ceil(2 * host_seconds / self._sweep_seconds))
+        for _ in range(sweeps):
+            self._swept()
+        pairs = [first, *(self._between_events(work) for _ in range(calls))]
         self.wait()
-        seconds = [self._check(api.cuEventElapsedTime(*pair)) / 1e3 for pair in pairs]
+        seconds = [self._check(self._api.cuEventElapsedTime(*pair)) / 1e3 for pair in pairs]
         for event in (event for pair in pairs for event in pair):
-            self._check(api.cuEventDestroy(event))
-        return seconds
+            self._check(self._api.cuEventDestroy(event))
+        return seconds[1:]
+
+    def _between_events(self, work: Callable[[], object]) -> tuple[Any, Any]:
+        """Start a sweep and then `work`; the events before and after that."""
+        begin, end = (self._check(self._api.cuEventCreate(0)) for _ in range(2))
+        self._swept()
+        self._check(self._api.cuEventRecord(begin, 0))
+        work()
+        self._check(self._api.cuEventRecord(end, 0))
+        return begin, end
+
+    def _swept(self) -> None:
+        self._check(self._api.cuMemsetD32Async(self._sweep, 0, self._sweep_bytes // 4, 0))
 
     def _attribute(self, device: Any, name: str) -> int:
         attribute = getattr(self._api.CUdevice_attribute, f"CU_DEVICE_ATTRIBUTE_{name}")

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from chameleon_ray.measure.cuda_kernel import CudaSource
+from chameleon_ray.templates.cuda_gemm import shared_bytes
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -37,22 +38,26 @@ def generate(task: Conv2d, _target: Target, config: KnobValues) -> CudaSource:
         "OUT_HEIGHT": t.out_height,
         "OUT_WIDTH": t.out_width,
     }
+    shared = shared_bytes(knobs)
     defined = shape | {name.upper(): value for name, value in knobs.items()}
+    defined["SHARED_BYTES"] = shared
     head = "".join(f"#define {name} {value}\n" for name, value in defined.items())
     winograd = knobs["winograd"]
     height, width = ((n + winograd) // (1 + winograd) for n in (t.out_height, t.out_width))
     rows = -(-t.out_channels // (knobs["threads_m"] * knobs["rows"]))
     columns = -(-t.batch * height * width // (knobs["threads_n"] * knobs["columns"]))
     return CudaSource(
-        text=head + _kernel("winograd" if winograd else "product"),
+        text=head
+        + _kernel("tensor" if knobs["math"] else "lanes", "winograd" if winograd else "product"),
         grid=(rows * columns, knobs["split"], 1),
         block=(knobs["threads_m"] * knobs["threads_n"], 1, 1),
         arguments=("data", "weight", "conv"),
+        shared_bytes=shared,
     )
 
 
 @cache
-def _kernel(form: str) -> str:
+def _kernel(math: str, form: str) -> str:
     parts = files("chameleon_ray.templates") / "gemm_kernel"
-    names = ("shape.cu", f"{form}.cu", "kernel.cu")
-    return "\n".join((parts / name).read_text(encoding="utf-8") for name in names)
+    names = ("shape", math, form, "kernel")
+    return "\n".join((parts / f"{name}.cu").read_text(encoding="utf-8") for name in names)

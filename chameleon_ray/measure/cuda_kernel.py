@@ -7,7 +7,7 @@ another one has generated.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -26,7 +26,7 @@ from chameleon_ray.measure.reference import (
     relative_error,
 )
 from chameleon_ray.measure.timing import calls_of, take_repeats
-from chameleon_ray.tasks import Conv2d
+from chameleon_ray.tasks import ROUNDING, Conv2d, GpuTemplate
 
 if TYPE_CHECKING:
     from chameleon_ray.env_settings import RepeatSettings
@@ -37,6 +37,7 @@ TORCH_DEVICE = "cuda"  # its context and stream are the ones that everything her
 Extents = tuple[int, int, int]
 
 _TASKS = 32  # whose arrays are kept on the GPU: layers are measured in turns
+_TRIED = 5  # executions of each form of torch's
 _MOST_CALLS = 200  # of a repeat; each sweeps the cache, which takes longer than a small kernel
 
 
@@ -49,12 +50,14 @@ class CudaSource:
         grid: Blocks along x, y and z.
         block: Threads of each, likewise.
         arguments: Names of the arrays that it takes, in their order.
+        shared_bytes: Shared memory of a block, besides what the kernel itself declares.
     """
 
     text: str
     grid: Extents
     block: Extents
     arguments: tuple[str, ...]
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,15 +138,18 @@ class CudaKernel:
         self._on_gpu = arrays.of(program.task)  # they stay: kernels at a time are of one task
         function, self._library = self._gpu.load(program.cubin, KERNEL)
         addresses = [self._on_gpu.addresses[name] for name in source.arguments]
-        self._launch = self._gpu.launcher(function, source.grid, source.block, addresses)
+        self._gpu.allow_shared(function, source.shared_bytes)
+        shape = source.grid, source.block, source.shared_bytes
+        self._launch = self._gpu.launcher(function, *shape, addresses)
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls`, each with a cold cache."""
         return statistics.fmean(self._gpu.timed(self._launch, min(calls, _MOST_CALLS)))
 
     def error(self) -> float:
-        """max|a-b| / max|b| of one execution into an output of NaNs, against torch."""
+        """max|a-b| / max|b| of an execution into an output of NaNs, against torch."""
         gpu, on_gpu = self._gpu, self._on_gpu
+        self._launch()  # the second one is looked at: a kernel may leave something behind
         gpu.poison(on_gpu.addresses["conv"], on_gpu.right.nbytes)
         self._launch()
         gpu.wait()
@@ -159,21 +165,40 @@ class CudaKernel:
 class TorchKernel:
     """torch's own convolution (cuDNN, the fastest of its algorithms) on the same inputs.
 
+    In the memory format, and where products may be rounded, in the type, in which it is fastest;
+    what brings the inputs there does not count.
+
     Args:
         task: What it computes.
         arrays: Whose GPU and inputs.
-        tf32: Whether it may round what it multiplies to that.
+        template: What ours may do.
     """
 
-    def __init__(self, task: Conv2d, arrays: Arrays, *, tf32: bool) -> None:
+    def __init__(self, task: Conv2d, arrays: Arrays, template: GpuTemplate) -> None:
         self._gpu, self._right = arrays.gpu, arrays.of(task).right
-        torch.backends.cudnn.benchmark = True
-        torch.backends.cudnn.allow_tf32 = tf32
-        data, weight = (torch.tensor(x, device=TORCH_DEVICE) for x in arrays.inputs(task))
-        self._convolve = partial(
+        torch.backends.cudnn.benchmark, torch.backends.cudnn.benchmark_limit = True, 0
+        torch.backends.cudnn.allow_tf32 = template in ROUNDING
+        types = [torch.float32, *([torch.float16] if template == "gemm_float16" else [])]
+        forms = [
+            self._form(task, arrays, kind, memory)
+            for kind in types
+            for memory in (torch.contiguous_format, torch.channels_last)
+        ]
+        for form in forms:
+            form()  # it looks for the fastest algorithm now
+        self._convolve = min(forms, key=lambda form: sum(self._gpu.timed(form, _TRIED)))
+
+    @staticmethod
+    def _form(
+        task: Conv2d, arrays: Arrays, kind: torch.dtype, memory: torch.memory_format
+    ) -> Callable[[], torch.Tensor]:
+        data, weight = (
+            torch.tensor(x, device=TORCH_DEVICE).to(kind, memory_format=memory)
+            for x in arrays.inputs(task)
+        )
+        return partial(
             torch.nn.functional.conv2d, data, weight, stride=task.stride, padding=task.padding
         )
-        self.error()  # it looks for the fastest algorithm now
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls`, each with a cold cache."""
@@ -181,7 +206,7 @@ class TorchKernel:
 
     def error(self) -> float:
         """max|a-b| / max|b| against torch on the CPU."""
-        return relative_error(self._convolve().cpu().numpy(), self._right)
+        return relative_error(self._convolve().float().cpu().numpy(), self._right)
 
     def close(self) -> None:
         """Its memory goes with it."""
@@ -194,14 +219,18 @@ class CudaRunner:
         arrays: What they are run on.
         settings: How long one is timed.
         final_repeats: Rounds of finalists.
-        tf32: Whether torch's kernel may round what it multiplies.
+        template: Of what ours may do, torch's kernel may.
     """
 
     def __init__(
-        self, arrays: Arrays, settings: RepeatSettings, final_repeats: int, *, tf32: bool
+        self,
+        arrays: Arrays,
+        settings: RepeatSettings,
+        final_repeats: int,
+        template: GpuTemplate,
     ) -> None:
         self._arrays, self._settings, self._final_repeats = arrays, settings, final_repeats
-        self._tf32 = tf32
+        self._template = template
 
     def run(self, kernel: Program, best_seconds: float | None) -> tuple[float, tuple[float, ...]]:
         """Relative error of the first execution, and seconds of each repeat."""
@@ -228,8 +257,20 @@ class CudaRunner:
             kernels: list[CudaKernel | TorchKernel] = []
             for program in programs:
                 if isinstance(program, TorchProgram):
-                    kernels.append(TorchKernel(program.task, self._arrays, tf32=self._tf32))
+                    kernels.append(TorchKernel(program.task, self._arrays, self._template))
                 else:
                     kernels.append(CudaKernel(program, self._arrays))
                 stack.callback(kernels[-1].close)
             yield kernels
+
+
+def torch_convolves() -> bool:
+    """Whether torch has a convolution for this GPU; the first one loads cuDNN, which takes time."""
+    if not torch.cuda.is_available():
+        return False
+    try:
+        ones = torch.ones(1, 8, 8, 8, device=TORCH_DEVICE)
+        torch.nn.functional.conv2d(ones, ones).cpu()
+    except RuntimeError:  # built for other architectures, or without cuDNN
+        return False
+    return True

@@ -11,15 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from chameleon_ray.errors import MachineError
 from chameleon_ray.measure.backend import Backend, Part
 from chameleon_ray.measure.cuda_driver import CudaGpu
-from chameleon_ray.measure.cuda_kernel import Arrays, CudaRunner
+from chameleon_ray.measure.cuda_kernel import Arrays, CudaRunner, torch_convolves
 from chameleon_ray.measure.nvml import GpuMonitor
 from chameleon_ray.measure.nvrtc import version
-from chameleon_ray.tasks import ROUNDING, Conv2d, Target
+from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates.gpu import WARP, architecture
 
 if TYPE_CHECKING:
@@ -71,14 +69,12 @@ def backend_of(
     resolved = replace(target, model=gpu.arch, lanes=WARP, cores=gpu.sms)
     return Backend(
         builder=builder(resolved) if part == "whole" else Nothing(),
-        runner=CudaRunner(
-            Arrays(gpu, seed), env.repeats, env.final_repeats, tf32=target.template in ROUNDING
-        ),
+        runner=CudaRunner(Arrays(gpu, seed), env.repeats, env.final_repeats, target.template),
         target=resolved,
         compiler=f"{compiler}, driver {gpu.driver}",
-        has_torch=torch.cuda.is_available(),
+        has_torch=torch_convolves(),
         machine=_machine(gpu, monitor),
-        unit=gpu.bus,
+        unit=gpu.unit,
         monitor=monitor,
     )
 

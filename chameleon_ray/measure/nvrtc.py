@@ -7,6 +7,8 @@ from typing import Any
 
 from chameleon_ray.errors import MachineError, UnsupportedError
 
+OPTIONS = ("--std=c++17",)
+
 _INSTALL = "pip install 'chameleon-ray[cuda]'"
 
 
@@ -34,7 +36,7 @@ def compile_cubin(source: str, arch: str) -> bytes:
         )
     program = _checked(nvrtc.nvrtcCreateProgram(source.encode(), b"kernel.cu", 0, [], []))
     try:
-        options = [f"--gpu-architecture={arch}".encode(), b"--std=c++17"]
+        options = [f"--gpu-architecture={arch}".encode(), *(option.encode() for option in OPTIONS)]
         (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
         if int(status):
             raise CompileError(_text(nvrtc, program))

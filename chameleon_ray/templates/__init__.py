@@ -1,7 +1,7 @@
 """Templates: which knobs a task has on a target, and the code that their values stand for.
 
 What the search needs (knobs, constraints, features) is numpy only; TVM is imported by the
-`*_schedule` modules, in the processes that build. `cuda_gemm.cu` is a kernel without TVM.
+`*_schedule` modules, in the processes that build. `gemm_kernel/` is code without TVM.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ many channels), tensor cores, Winograd's transforms. The kernel is in `gemm_kern
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 
@@ -30,13 +31,12 @@ import numpy.typing as npt
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.space import BoolArray, Configs, Constraint, DesignSpace, Knob, Values, options
 from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
+from chameleon_ray.templates.cuda_roofline import resident_blocks
 from chameleon_ray.templates.gpu import (
     BLOCK_THREADS,
     IN_REGISTERS,
     SM_REGISTERS,
-    STATIC_SHARED_BYTES,
     TENSOR_SPEEDUP,
-    THREAD_REGISTERS,
     WARP,
     Architecture,
     architecture,
@@ -73,7 +73,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             f"{task.key}: filters of more than {_LARGEST_FILTER} rows or columns take "
             "template: direct."
         )
-    architecture(target.model)
+    shared = architecture(target.model).block_shared_bytes
     maths = MATHS[target.template]
     if maths and target.model not in TENSOR_SPEEDUP:
         raise UnsupportedError(
@@ -92,7 +92,8 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             Constraint(name="a part of the reduction for every block", holds=partial(_parts, task)),
             Constraint(name="Winograd in float32, without wide loads", holds=_transforms_alone),
             Constraint(
-                name=f"at most {STATIC_SHARED_BYTES >> 10} KiB of shared memory", holds=_shared_fits
+                name=f"at most {shared >> 10} KiB of shared memory",
+                holds=partial(_shared_fits, shared),
             ),
             Constraint(name=IN_REGISTERS, holds=_registers_fit),
         ),
@@ -187,12 +188,11 @@ class _Numbers:
     @property
     def shared_bytes(self) -> Integers:
         """Shared memory of a block, all buffers."""
-        pitch = sum(
-            np.where(self.math > 0, width + (40 - width % 32) % 32, width + 4) * self.points
-            + np.where(self.winograd == 1, 4, 0)
-            for width in (self.tile_m, self.tile_n)
-        )
-        found: Integers = 4 * self.buffers * self.words * pitch
+        skew = np.where(self.winograd == 1, 4, 0)
+        lanes = sum((tile + 4) * self.points + skew for tile in (self.tile_m, self.tile_n))
+        pitch = self.tile_n + (40 - self.tile_n % 32) % 32
+        tensor = self.tile_m * (self.words + 4) + self.words * pitch
+        found: Integers = 4 * self.buffers * np.where(self.math > 0, tensor, self.words * lanes)
         return found
 
     @property
@@ -220,9 +220,10 @@ def _numbers(v: Values) -> _Numbers:
     return _Numbers(**{name: column[:, 0] for name, column in v.items()})
 
 
-def shared_bytes(v: Values) -> Integers:
-    """Shared memory of a block, `(n,)`."""
-    return _numbers(v).shared_bytes
+def shared_bytes(knobs: Mapping[str, int]) -> int:
+    """Shared memory of a block of one config, by the value of each knob."""
+    columns = {name: np.array([[value]]) for name, value in knobs.items()}
+    return int(_numbers(columns).shared_bytes[0])
 
 
 def _threads_fit(v: Values) -> BoolArray:
@@ -275,8 +276,8 @@ def _transforms_alone(v: Values) -> BoolArray:
     return fits
 
 
-def _shared_fits(v: Values) -> BoolArray:
-    fits: BoolArray = _numbers(v).shared_bytes <= STATIC_SHARED_BYTES
+def _shared_fits(most: int, v: Values) -> BoolArray:
+    fits: BoolArray = _numbers(v).shared_bytes <= most
     return fits
 
 
@@ -293,17 +294,10 @@ def _tiles(task: Conv2d, c: _Numbers) -> Integers:
 
 def _resident(c: _Numbers, sm: Architecture) -> Column:
     """Blocks that an SM has at a time, one at least."""
-    registers = np.ceil(np.minimum(c.registers, THREAD_REGISTERS) / 8) * 8
-    found = np.minimum.reduce(
-        [
-            np.full(len(registers), float(sm.sm_blocks)),
-            sm.sm_threads // c.threads,
-            SM_REGISTERS // (registers * c.threads),
-            sm.sm_shared_bytes // np.maximum(c.shared_bytes + 1024, 1),
-        ]
-    )
-    one_at_least: Column = np.maximum(found, 1.0)
-    return one_at_least
+    takes = {"threads": c.threads, "shared_bytes": c.shared_bytes}
+    tiles = {name: column.astype(np.float64) for name, column in takes.items()}
+    found: Column = np.maximum(resident_blocks(tiles, c.registers.astype(np.float64), sm), 1.0)
+    return found
 
 
 def _derive(task: Conv2d, target: Target, v: Values) -> dict[str, Column]:
@@ -358,8 +352,9 @@ def _cycles(task: Conv2d, target: Target, c: _Numbers) -> Column:
     lanes = sm.sm_lanes * np.where(c.math > 0, tensor, 1)
     hiding = np.minimum(1.0, warps * np.minimum(c.sums, 16) / 64)
     fma = resident * products / lanes / hiding * np.where(c.unroll == 1, 1.15, 1.0)
-    width = np.where(c.math > 0, 1, c.vector)
-    reads = c.threads * c.words * c.points * (c.rows + c.columns) / width / WARP
+    tensor_reads = c.words / 8 * (2 * c.rows + c.columns)
+    lane_reads = c.words * (c.rows + c.columns) / c.vector
+    reads = c.threads / WARP * c.points * np.where(c.math > 0, tensor_reads, lane_reads)
     stores = 2 * c.points * c.words * (c.tile_m + c.tile_n) / WARP
     shared = resident * (reads + stores)
     l2 = resident * 4 * c.threads * c.fetched / 32

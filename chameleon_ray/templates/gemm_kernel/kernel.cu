@@ -1,5 +1,7 @@
 // A block's work: stages of the reduction, one after the other, and then the output.
 
+static_assert(sizeof(Stage) * BUFFERS == SHARED_BYTES, "what a launch asks for");
+
 #if SPLIT > 1
 // Sums of parts of k. Who is last of a tile adds them, always in the same order.
 constexpr unsigned SUMS = POINTS * ROWS * COLUMNS;
@@ -16,17 +18,20 @@ __device__ inline bool join(float (&sums)[POINTS][ROWS][COLUMNS], Word& last, un
   for (int i = 0; i < SUMS; ++i) parts[(part * SUMS + i) * THREADS] = mine[i];
   __threadfence();
   __syncthreads();
-  if (thread == 0) last = atomicAdd(&arrived[tile], 1u) == SPLIT - 1;
+  if (thread == 0) {
+    __threadfence();  // what the others wrote is seen before that this block has come
+    last = atomicAdd(&arrived[tile], 1u) == SPLIT - 1;
+    __threadfence();
+  }
   __syncthreads();
   if (last == 0) return false;
   if (thread == 0) arrived[tile] = 0;  // for the next launch
-  __threadfence();
 #pragma unroll
-  for (int i = 0; i < SUMS; ++i) {
-    mine[i] = 0.0f;
-    for (int p = 0; p < SPLIT; ++p)
-      mine[i] += const_cast<const volatile float*>(parts)[(p * SUMS + i) * THREADS];
-  }
+  for (int i = 0; i < SUMS; ++i) mine[i] = 0.0f;
+#pragma unroll 1
+  for (int p = 0; p < SPLIT; ++p)
+#pragma unroll
+    for (int i = 0; i < SUMS; ++i) mine[i] += __ldcg(&parts[(p * SUMS + i) * THREADS]);
   return true;
 }
 #endif
@@ -34,7 +39,11 @@ __device__ inline bool join(float (&sums)[POINTS][ROWS][COLUMNS], Word& last, un
 extern "C" __global__ void __launch_bounds__(THREADS)
     main_kernel(const float* __restrict__ data, const float* __restrict__ weight,
                 float* __restrict__ conv) {
-  __shared__ Stage stages[BUFFERS];
+#ifdef INTERPRETED
+  Stage* stages = reinterpret_cast<Stage*>(shared_memory);
+#else
+  extern __shared__ Stage stages[];
+#endif
   const unsigned thread = threadIdx.x, tile = blockIdx.x, part = blockIdx.y;
   const unsigned m0 = (RASTER ? tile / TILES_N : tile % TILES_M) * BLOCK_M;
   const unsigned n0 = (RASTER ? tile % TILES_N : tile / TILES_M) * BLOCK_N;

@@ -1,37 +1,4 @@
-// The product itself: float32, or tensor cores in tf32 or float16.
-
-#if MATH == 0
-__device__ inline Word word(const float* numbers) { return numbers[0]; }
-#else
-#ifndef INTERPRETED  // the tests' interpreter has these itself
-__device__ inline unsigned tf32(float number) {
-  unsigned found;
-  asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(found) : "f"(number));
-  return found;
-}
-
-__device__ inline unsigned halves(float low, float high) {
-  unsigned found;
-  asm("cvt.rn.f16x2.f32 %0, %1, %2;" : "=r"(found) : "f"(high), "f"(low));
-  return found;
-}
-
-// 16 x 8 products of rows of 8 words each, by a warp.
-__device__ inline void multiply(float (&sums)[4], const unsigned (&a)[4], const unsigned (&b)[2]) {
-#if MATH == 1
-  asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 "
-#else
-  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 "
-#endif
-               "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-               : "+f"(sums[0]), "+f"(sums[1]), "+f"(sums[2]), "+f"(sums[3])
-               : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
-#endif
-__device__ inline Word word(const float* numbers) {
-  return MATH == 1 ? tf32(numbers[0]) : halves(numbers[0], numbers[1]);
-}
-#endif
+// The inputs of a convolution as they are, for the product.
 
 __device__ inline Position position_of(unsigned n) {
   const int row = n % PIXELS / OUT_WIDTH, column = n % PIXELS % OUT_WIDTH;
@@ -116,9 +83,10 @@ __device__ inline void store(Stage& stage, const Fetched& fetched, unsigned thre
   for (int i = 0; i < FETCHES_M; ++i) {
     const unsigned run = i * THREADS + thread;
     const unsigned m = run / (STAGE / LOAD_M), k = run % (STAGE / LOAD_M) * LOAD_M;
+    Run<LOAD_M / PACKED, Word> words;
 #pragma unroll
-    for (int j = 0; j < LOAD_M / PACKED; ++j)
-      stage.weights[k / PACKED + j][m] = word(&fetched.weights[i][j * PACKED]);
+    for (int j = 0; j < LOAD_M / PACKED; ++j) words.at[j] = word(&fetched.weights[i][j * PACKED]);
+    store_weights(stage, k / PACKED, m, words);
   }
 #pragma unroll
   for (int i = 0; i < FETCHES_N; ++i) {
@@ -132,54 +100,6 @@ __device__ inline void store(Stage& stage, const Fetched& fetched, unsigned thre
     }
     *reinterpret_cast<Run<LOAD_N, Word>*>(&stage.inputs[k][run * LOAD_N]) = words;
   }
-}
-
-__device__ inline void multiply(float (&all)[1][ROWS][COLUMNS], const Stage& stage, unsigned thread) {
-  auto& sums = all[0];
-#if MATH == 0
-#pragma unroll (UNROLL < WORDS ? UNROLL : WORDS)
-  for (int k = 0; k < WORDS; ++k) {
-    float a[ROWS], b[COLUMNS];
-#pragma unroll
-    for (int i = 0; i < ROWS; i += VECTOR)
-      *reinterpret_cast<Run<VECTOR>*>(a + i) =
-          *reinterpret_cast<const Run<VECTOR>*>(&stage.weights[k][row_of(thread, i)]);
-#pragma unroll
-    for (int j = 0; j < COLUMNS; j += VECTOR)
-      *reinterpret_cast<Run<VECTOR>*>(b + j) =
-          *reinterpret_cast<const Run<VECTOR>*>(&stage.inputs[k][column_of(thread, j)]);
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i)
-#pragma unroll
-      for (int j = 0; j < COLUMNS; ++j) sums[i][j] += a[i] * b[j];
-  }
-#else
-  const unsigned within = thread % 4, group = thread % 32 / 4;
-#pragma unroll (UNROLL < WORDS ? UNROLL : WORDS)
-  for (int k = 0; k < WORDS; k += 8) {
-    unsigned a[ROWS / 2][4], b[COLUMNS / 2][2];
-#pragma unroll
-    for (int i = 0; i < ROWS; ++i)
-#pragma unroll
-      for (int half = 0; half < 2; ++half)
-        a[i / 2][i % 2 + 2 * half] = stage.weights[k + 4 * half + within][row_of(thread, i)];
-#pragma unroll
-    for (int j = 0; j < COLUMNS; j += 2) {
-      const unsigned column = column_of(thread, j) - 2 * within + group;
-      b[j / 2][0] = stage.inputs[k + within][column];
-      b[j / 2][1] = stage.inputs[k + 4 + within][column];
-    }
-#pragma unroll
-    for (int i = 0; i < ROWS; i += 2)
-#pragma unroll
-      for (int j = 0; j < COLUMNS; j += 2) {
-        float four[4] = {sums[i][j], sums[i][j + 1], sums[i + 1][j], sums[i + 1][j + 1]};
-        multiply(four, a[i / 2], b[j / 2]);
-        sums[i][j] = four[0], sums[i][j + 1] = four[1];
-        sums[i + 1][j] = four[2], sums[i + 1][j + 1] = four[3];
-      }
-  }
-#endif
 }
 
 __device__ inline void write(float* __restrict__ conv, const float (&sums)[1][ROWS][COLUMNS],

@@ -5,7 +5,7 @@
 // m counts filters, n pixels of the output (image, row, column), k (channel, filter row, filter
 // column). NCHW, float32. With Winograd's transforms there are 16 such products, of tiles of 2 x 2
 // pixels, and k counts channels. measure/cuda_gemm_source.py defines the shape and the knobs, in
-// capitals, before this, and after it come product.cu or winograd.cu, and kernel.cu;
+// capitals, before this. After it come lanes.cu or tensor.cu, product.cu or winograd.cu, and kernel.cu.
 // templates/cuda_gemm.py says what the knobs are.
 
 constexpr unsigned PIXELS = OUT_HEIGHT * OUT_WIDTH;
@@ -36,22 +36,6 @@ struct alignas(4 * n) Run {
   T at[n];
 };
 
-#if MATH == 0
-typedef float Word;
-#else
-typedef unsigned Word;
-#endif
-
-// Rows of shared memory stand so far apart that the threads of a warp meet in few banks.
-constexpr unsigned PITCH_M = BLOCK_M + (MATH ? (40 - BLOCK_M % 32) % 32 : 4);
-constexpr unsigned PITCH_N = BLOCK_N + (MATH ? (40 - BLOCK_N % 32) % 32 : 4);
-constexpr unsigned SKEW = POINTS > 1 ? 4 : 0;
-
-struct Stage {
-  alignas(16) Word weights[WORDS][POINTS * PITCH_M + SKEW];
-  alignas(16) Word inputs[WORDS][POINTS * PITCH_N + SKEW];
-};
-
 // Whether they are there; where all tiles are whole, nobody asks.
 __device__ inline bool is_filter(unsigned m) { return M % BLOCK_M == 0 || m < M; }
 __device__ inline bool is_input(unsigned n) { return N % BLOCK_N == 0 || n < N; }
@@ -76,23 +60,4 @@ __device__ inline Position position_at(unsigned n, int row, int column) {
     for (int x = 0; x < columns; ++x) real |= ((unsigned)(column + x) < WIDTH) << (16 + x);
   }
   return {((int)(n / IMAGE_N) * CHANNELS * HEIGHT + row) * WIDTH + column, real};
-}
-
-// Where the i-th row and the j-th column of a thread lie in its block.
-__device__ inline unsigned row_of(unsigned thread, unsigned i) {
-#if MATH == 0
-  return (i / VECTOR * THREADS_M + thread / THREADS_N) * VECTOR + i % VECTOR;
-#else
-  const unsigned warp = thread / 32 % (THREADS_M / 8), group = thread % 32 / 4;
-  return warp * ROWS * 8 + i * 8 + group;
-#endif
-}
-
-__device__ inline unsigned column_of(unsigned thread, unsigned j) {
-#if MATH == 0
-  return (j / VECTOR * THREADS_N + thread % THREADS_N) * VECTOR + j % VECTOR;
-#else
-  const unsigned warp = thread / 32 / (THREADS_M / 8), within = thread % 4;
-  return warp * COLUMNS * 4 + j / 2 * 8 + within * 2 + j % 2;
-#endif
 }

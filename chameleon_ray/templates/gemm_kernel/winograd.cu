@@ -78,29 +78,6 @@ __device__ inline void store(Stage& stage, const Fetched& fetched, unsigned thre
   }
 }
 
-__device__ inline void multiply(float (&sums)[POINTS][ROWS][COLUMNS], const Stage& stage,
-                                unsigned thread) {
-#pragma unroll (UNROLL < WORDS ? UNROLL : WORDS)
-  for (int k = 0; k < WORDS; ++k) {
-#pragma unroll
-    for (int p = 0; p < POINTS; ++p) {
-      float a[ROWS], b[COLUMNS];
-#pragma unroll
-      for (int i = 0; i < ROWS; i += VECTOR)
-        *reinterpret_cast<Run<VECTOR>*>(a + i) = *reinterpret_cast<const Run<VECTOR>*>(
-            &stage.weights[k][p * PITCH_M + row_of(thread, i)]);
-#pragma unroll
-      for (int j = 0; j < COLUMNS; j += VECTOR)
-        *reinterpret_cast<Run<VECTOR>*>(b + j) = *reinterpret_cast<const Run<VECTOR>*>(
-            &stage.inputs[k][p * PITCH_N + column_of(thread, j)]);
-#pragma unroll
-      for (int i = 0; i < ROWS; ++i)
-#pragma unroll
-        for (int j = 0; j < COLUMNS; ++j) sums[p][i][j] += a[i] * b[j];
-    }
-  }
-}
-
 __device__ inline void write(float* __restrict__ conv, const float (&sums)[POINTS][ROWS][COLUMNS],
                              unsigned thread, unsigned m0, unsigned n0) {
 #pragma unroll
