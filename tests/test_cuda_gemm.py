@@ -10,6 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cuda.bindings import nvrtc
 from launch import Interpreter
 
 from chameleon_ray.env_settings import Env
@@ -246,6 +247,28 @@ def test_cubins_hold_what_the_constraints_say(arch):
         assert 0 < found.registers * np.prod(source.block) <= 65_536
         assert (found.stack_bytes, found.shared_bytes) == (0, 0)  # it asserts its size itself
         assert 0 < source.shared_bytes <= ARCHITECTURES[arch].block_shared_bytes
+
+
+def ptx_of(source):
+    """What NVRTC makes of a source for a virtual architecture."""
+    _, program = nvrtc.nvrtcCreateProgram(source.text.encode(), b"kernel.cu", 0, [], [])
+    options = [b"--gpu-architecture=compute_90", b"--std=c++17"]
+    (status,) = nvrtc.nvrtcCompileProgram(program, len(options), options)
+    assert int(status) == 0
+    text = bytes(nvrtc.nvrtcGetPTXSize(program)[1])
+    nvrtc.nvrtcGetPTX(program, text)
+    return text.decode()
+
+
+def test_wide_loads_are_wide():
+    """Four numbers in one instruction, where the knobs say so, and nowhere else."""
+    wide = {"rows": 4, "vector": 4, "load_m": 4, "load_n": 4}
+    texts = [
+        ptx_of(generate(POINTS, TARGET, {name: (n,) for name, n in (SMALL | choices).items()}))
+        for choices in (wide, {})
+    ]
+    for instruction in ("ld.shared.v4", "ld.global.nc.v4"):
+        assert [instruction in text for text in texts] == [True, False]
 
 
 def test_tensor_cores_that_are_not_there_are_refused():
