@@ -83,12 +83,11 @@ class Share:
         if self.layer in others.exhausted:
             return 0
         kept = max(1, self.trials // 2)
-        if len(measured) < kept:
-            return min(self.most, self.trials)
         rest = [index for index in self.layers if index != self.layer]
         taken = sum(max(kept, others.measured.get(index, 0)) for index in rest)
         free = self.trials * len(self.layers) - taken - others.under_way
-        return min(self.most, max(kept, free))
+        most = self.most if len(measured) >= kept else min(self.most, self.trials)
+        return min(most, max(kept, free))
 
     def finalists(self, others: Others, measured: Sequence[Measurement]) -> int:
         """How many kernels it may time in turns, the default and torch among them."""

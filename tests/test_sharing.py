@@ -54,6 +54,7 @@ def others(**changes):
         (12, {"exhausted": frozenset({1})}, 0),
         (0, {}, 24),  # others choose their first batches at the same time
         (11, {"measured": {}}, 24),
+        (0, {"measured": {2: 48, 3: 10}}, 12),  # there is no more
     ],
 )
 def test_layers_share_measurements(mine, how, allowed):
