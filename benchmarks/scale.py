@@ -4,6 +4,7 @@
     python benchmarks/scale.py overhead
     python benchmarks/scale.py network [--devices 16] [--seconds 0.5] [--trials 64] [--policy P]
     python benchmarks/scale.py faster [--devices 8] [--seconds 0.5] [--trials 32] [--policy P]
+    python benchmarks/scale.py gpus [--devices 8] [--seconds 0.5] [--trials 32] [--policy P]
     python benchmarks/scale.py depth [--devices 8] [--seconds 0.2] [--trials 64] [--seeds 10]
     python benchmarks/scale.py budget [--devices 8] [--seconds 0.2] [--policy P]
     python benchmarks/scale.py growth [--measurements 10000] [--policy P]
@@ -14,12 +15,12 @@
 `broker` feeds devices with random candidates, which cost nothing to find: what the broker and the
 hosts can do. `overhead` is what they add to a measurement. The others tune the twelve layers of
 ResNet-18: `network` tells how busy the searches keep devices, `faster` how much sooner several have
-done what one does, `depth` what a second and a third batch under way are worth (0 devices: real
-kernels on the CPU, not simulated), `budget` how far a time budget is kept, `growth` what a long run
-takes at its end, `gain` how many of round robin's measurements the layer scheduler needs
-to be where that is after so many a layer: its rule, on the curves of finished searches, and
-`scheduler` the same of whole runs. `all` does them as README's table has them, and
-`respawn.py` too.
+done what one does, `gpus` the same of GPUs as far as Ray knows (`num_gpus=8`), `depth` what a second
+and a third batch under way are worth (0 devices: real kernels on the CPU, not simulated), `budget`
+how far a time budget is kept, `growth` what a long run takes at its end, `gain` how many of round
+robin's measurements the layer scheduler needs to be where that is after so many a layer: its rule,
+on the curves of finished searches; `scheduler` the same of whole runs. `all` does them as README's
+table has them, and `respawn.py` too.
 """
 
 from __future__ import annotations
@@ -201,6 +202,7 @@ def main() -> None:
         "overhead",
         "network",
         "faster",
+        "gpus",
         "depth",
         "budget",
         "growth",
@@ -224,6 +226,7 @@ def main() -> None:
         "overhead": overhead,
         "network": lambda: busy(*searching),
         "faster": lambda: faster(*searching),
+        "gpus": lambda: faster(*searching, logical_gpus=True),
         "depth": lambda: deeper(*searching, range(o.seeds)),
         "budget": lambda: kept(o.devices, o.seconds, o.policy, _BUDGETS),
         "growth": lambda: growth(o.measurements, o.policy),

@@ -7,12 +7,13 @@ import statistics
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import psutil
+import scale_gpus
 from scheduling import shares
 
 from chameleon_ray import tune
@@ -82,12 +83,21 @@ def run(
     layers: Sequence[int] = (),
     seed: int = 0,
     time_budget_seconds: float | None = None,
+    logical_gpus: bool = False,
 ) -> Ran:
-    """Tune ResNet-18's layers on so many devices that take so long; 0 devices: on the CPU."""
-    with tempfile.TemporaryDirectory() as folder:
-        env = Path(folder) / "scaled.yaml"
+    """Tune ResNet-18's layers on so many devices that take so long; 0 devices: on the CPU.
+
+    With `logical_gpus` the devices are GPUs as far as Ray knows, each with processes of its own.
+    """
+    with ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory())
+        env, address = Path(folder) / "scaled.yaml", None
+        if logical_gpus:
+            address = stack.enter_context(scale_gpus.gpus(devices, seconds))
         env.write_text(
-            f"measurer: simulated\ndevices: {devices}\nmeasurement_seconds: {seconds}\n"
+            scale_gpus.ENV
+            if logical_gpus
+            else f"measurer: simulated\ndevices: {devices}\nmeasurement_seconds: {seconds}\n"
             f"layers_at_once: {_LAYERS}\n"
         )
         result = tune(
@@ -99,6 +109,7 @@ def run(
             time_budget_seconds=time_budget_seconds,
             seed=seed,
             run=Path(folder) / "run",
+            address=address,
         )
         records = [
             r for r in read_records(Path(folder) / "run")[0] if r.measurement.purpose.counted
@@ -132,11 +143,12 @@ def busy(devices: int, seconds: float, trials: int, policy: str) -> dict[str, fl
     }
 
 
-def faster(devices: int, seconds: float, trials: int, policy: str) -> dict[str, float]:
+def faster(
+    devices: int, seconds: float, trials: int, policy: str, *, logical_gpus: bool = False
+) -> dict[str, float]:
     """How much sooner so many devices have measured what one has, and how good that is."""
-    one, many = (
-        run(devices=n, seconds=seconds, trials=trials, policy=policy) for n in (1, devices)
-    )
+    given = {"seconds": seconds, "trials": trials, "policy": policy, "logical_gpus": logical_gpus}
+    one, many = (run(devices=n, **given) for n in (1, devices))
     return {
         "devices": devices,
         "measurement_seconds": seconds,
