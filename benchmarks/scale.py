@@ -15,7 +15,7 @@
 `broker` feeds devices with random candidates, which cost nothing to find: what the broker and the
 hosts can do. `overhead` is what they add to a measurement. The others tune the twelve layers of
 ResNet-18: `network` tells how busy the searches keep devices, `faster` how much sooner several have
-done what one does, `gpus` the same of GPUs as far as Ray knows (`num_gpus=8`), `depth` what a second
+done what one does, `gpus` the same of GPUs as Ray counts them (`num_gpus=8`), `depth` what a second
 and a third batch under way are worth (0 devices: real kernels on the CPU, not simulated), `budget`
 how far a time budget is kept, `growth` what a long run takes at its end, `gain` how many of round
 robin's measurements the layer scheduler needs to be where that is after so many a layer: its rule,
