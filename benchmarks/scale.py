@@ -53,7 +53,7 @@ from chameleon_ray.space import Configs
 from chameleon_ray.tasks import Target
 from chameleon_ray.templates import design_space
 
-_BUDGETS = (60.0, 120.0, 300.0)  # seconds
+_BUDGETS = (60.0, 120.0)  # seconds
 _SOURCES = 12
 _TARGET = Target(model="simulated", lanes=16, cores=2)
 
