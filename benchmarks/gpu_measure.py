@@ -28,10 +28,11 @@ from chameleon_ray.measure import Job, Measurement, Purpose
 from chameleon_ray.measure.backend import Backend, Device, Part, target_here
 from chameleon_ray.measure.bench import Bench
 from chameleon_ray.measure.child import Child
-from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource, Program, TorchProgram
+from chameleon_ray.measure.cuda import CudaBuilder, Generate
+from chameleon_ray.measure.cuda_kernel import CudaSource
 from chameleon_ray.measure.cuda_parts import backend_of
 from chameleon_ray.measure.host import Host, Work
-from chameleon_ray.measure.nvrtc import compile_cubin, version
+from chameleon_ray.measure.nvrtc import version
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import ROUNDING, Conv2d, GpuTemplate, Target
 
@@ -77,20 +78,14 @@ def entries(archive: Path) -> dict[str, list[dict[str, Any]]]:
         }
 
 
-class ArchiveBuilder:
-    """Finds the source of a config in the archive, and compiles it."""
+def archived(archive: str) -> Generate:
+    """Finds the source of a config in an archive, which is read now: no candidate waits for it."""
+    sources = _sources(archive)
 
-    def __init__(self, target: Target) -> None:
-        self._arch = target.model
-        self._sources = _sources(os.environ[_ARCHIVE])  # not in the time of the first candidate
+    def found(task: Conv2d, _target: Target, config: KnobValues) -> CudaSource:
+        return sources[task.key, _mark(config)]
 
-    def build(self, task: Conv2d, config: KnobValues) -> Program:
-        """The machine code of one config; of none, torch's own kernel."""
-        if not config:
-            return TorchProgram(task=task)
-        source = self._sources[task.key, _mark(config)]
-        cubin = compile_cubin(source.text, self._arch)
-        return CudaProgram(cubin=cubin, source=source, task=task)
+    return found
 
 
 def _sources(archive: str) -> dict[tuple[str, str], CudaSource]:
@@ -111,7 +106,11 @@ def _mark(config: Any) -> str:
 def backend(env: Env, target: Target, seed: int, part: Part = "whole") -> Backend:
     """The archive's kernels on this GPU (`measure.backend`)."""
     compiler = f"nvrtc {version()}"
-    return backend_of(ArchiveBuilder, env, target, seed, part, compiler=compiler)
+
+    def builder(resolved: Target) -> CudaBuilder:
+        return CudaBuilder(archived(os.environ[_ARCHIVE]), resolved, caches=False)
+
+    return backend_of(builder, env, target, seed, part, compiler=compiler)
 
 
 def jobs(archive: Path, out: Path, *, torch: bool) -> Iterator[Job]:

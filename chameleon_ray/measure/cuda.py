@@ -55,7 +55,8 @@ class CudaBuilder:
 
     def __init__(self, generate: Generate, target: Target, *, caches: bool) -> None:
         self._generate, self._caches, self._target = generate, caches, target
-        cubin_cache.prune()
+        if caches:
+            cubin_cache.prune()
 
     def build(self, task: Conv2d, config: KnobValues) -> Program:
         """The machine code of one config."""

@@ -144,7 +144,7 @@ class CudaKernel:
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls`, each with a cold cache."""
-        return statistics.fmean(self._gpu.timed(self._launch, min(calls, _MOST_CALLS)))
+        return _mean_seconds(self._gpu, self._launch, calls)
 
     def error(self) -> float:
         """max|a-b| / max|b| of an execution into an output of NaNs, against torch."""
@@ -202,7 +202,7 @@ class TorchKernel:
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls`, each with a cold cache."""
-        return statistics.fmean(self._gpu.timed(self._convolve, min(calls, _MOST_CALLS)))
+        return _mean_seconds(self._gpu, self._convolve, calls)
 
     def error(self) -> float:
         """max|a-b| / max|b| against torch on the CPU."""
@@ -210,6 +210,10 @@ class TorchKernel:
 
     def close(self) -> None:
         """Its memory goes with it."""
+
+
+def _mean_seconds(gpu: CudaGpu, work: Callable[[], object], calls: int) -> float:
+    return statistics.fmean(gpu.timed(work, min(calls, _MOST_CALLS)))
 
 
 class CudaRunner:

@@ -14,7 +14,7 @@ import numpy as np
 from chameleon_ray.space import BoolArray, Configs, Constraint, DesignSpace, Values
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates.cuda_knobs import direct_space
-from chameleon_ray.templates.cuda_roofline import cycles, resident_blocks
+from chameleon_ray.templates.cuda_roofline import best_draft, cycles, resident_blocks
 from chameleon_ray.templates.cuda_tiling import (
     Column,
     Integers,
@@ -41,8 +41,6 @@ from chameleon_ray.templates.gpu import (
 _VERSION = "cuda_conv2d/1"
 
 GRID_FITS = f"at most {GRID_ROWS} blocks along y and z"
-
-_DRAFTS = 16_384  # random configs among which the default is the best by arithmetic
 
 
 def version(_target: Target) -> str:
@@ -151,13 +149,15 @@ def _derive(task: Conv2d, target: Target, v: Values) -> Tiling:
 
 def default_config(task: Conv2d, target: Target) -> Configs:
     """The best of many random configs by arithmetic (`cuda_roofline`), `(knobs,)`."""
-    space, gpu = design_space(task, target), architecture(target.model)
-    drafts = space.random(_DRAFTS, np.random.default_rng(0))
-    v = space.values(drafts)
-    tiles = tiling(task, v)
-    occupancy = _occupancy(v, tiles, gpu)
-    resident = np.minimum(occupancy.resident, np.ceil(tiles["blocks"] / target.cores))
-    rounds = np.ceil(tiles["blocks"] / (resident * target.cores))
-    seconds = rounds * cycles(task, v, tiles, resident, gpu) * (1 + 0.02 * occupancy.spilled)
-    best: Configs = drafts[np.argmin(seconds)]
-    return best
+    gpu = architecture(target.model)
+
+    def taken(v: Values) -> Column:
+        tiles = tiling(task, v)
+        occupancy = _occupancy(v, tiles, gpu)
+        resident = np.minimum(occupancy.resident, np.ceil(tiles["blocks"] / target.cores))
+        rounds = np.ceil(tiles["blocks"] / (resident * target.cores))
+        each = rounds * cycles(task, v, tiles, resident, gpu)
+        found: Column = each * (1 + 0.02 * occupancy.spilled)
+        return found
+
+    return best_draft(design_space(task, target), taken)

@@ -26,12 +26,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-import numpy.typing as npt
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.space import BoolArray, Configs, Constraint, DesignSpace, Knob, Values, options
 from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
-from chameleon_ray.templates.cuda_roofline import resident_blocks
+from chameleon_ray.templates.cuda_roofline import best_draft, resident_blocks
+from chameleon_ray.templates.cuda_tiling import Column, Integers
 from chameleon_ray.templates.gpu import (
     BLOCK_THREADS,
     IN_REGISTERS,
@@ -48,12 +48,8 @@ _VERSION = 1
 _LARGEST_FILTER = 15
 _FILTER, _POINTS = 3, 16  # of F(2x2, 3x3): rows of a filter, products
 _WORKSPACE_BYTES = 2**26  # of the parts of a split reduction
-_DRAFTS = 16_384  # random configs among which the default is the best by arithmetic
 _OVERHEAD_REGISTERS = 40  # addresses, counters, limits
 _MOST_REGISTERS = 224  # by this estimate: beyond, one in ten spills
-
-Column = npt.NDArray[np.float64]
-Integers = npt.NDArray[np.int64]
 
 
 def version(target: Target) -> str:
@@ -329,10 +325,7 @@ def _derive(task: Conv2d, target: Target, v: Values) -> dict[str, Column]:
 
 def default_config(task: Conv2d, target: Target) -> Configs:
     """The best of many random configs by arithmetic, `(knobs,)`."""
-    space = design_space(task, target)
-    drafts = space.random(_DRAFTS, np.random.default_rng(0))
-    best: Configs = drafts[np.argmin(_cycles(task, target, _numbers(space.values(drafts))))]
-    return best
+    return best_draft(design_space(task, target), lambda v: _cycles(task, target, _numbers(v)))
 
 
 def _cycles(task: Conv2d, target: Target, c: _Numbers) -> Column:

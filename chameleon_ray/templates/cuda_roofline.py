@@ -15,15 +15,18 @@ The simulated GPU is made of it; the default of a layer is the best of many conf
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
-from chameleon_ray.space import Values
+from chameleon_ray.space import Configs, DesignSpace, Values
 from chameleon_ray.tasks import Conv2d
 from chameleon_ray.templates.cuda_tiling import Column, Tiling
 from chameleon_ray.templates.gpu import SM_REGISTERS, THREAD_REGISTERS, WARP, Architecture
 
 _L2_BYTES = 32
 _STAGE_CYCLES = 500
+_DRAFTS = 16_384  # random configs among which a default is the best
 
 
 def resident_blocks(tiles: Tiling, registers: Column, sm: Architecture) -> Column:
@@ -45,6 +48,18 @@ def resident_blocks(tiles: Tiling, registers: Column, sm: Architecture) -> Colum
         ]
     )
     return found
+
+
+def best_draft(space: DesignSpace, cost: Callable[[Values], Column]) -> Configs:
+    """The best of many random configs by arithmetic, the same at each call, `(knobs,)`.
+
+    Args:
+        space: Where they are drawn.
+        cost: Knob values of n configs -> what is to be small, `(n,)`.
+    """
+    drafts = space.random(_DRAFTS, np.random.default_rng(0))
+    best: Configs = drafts[np.argmin(cost(space.values(drafts)))]
+    return best
 
 
 def cycles(task: Conv2d, v: Values, tiles: Tiling, resident: Column, sm: Architecture) -> Column:
