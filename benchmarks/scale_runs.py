@@ -6,7 +6,7 @@ import os
 import statistics
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,14 +92,16 @@ def run(
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         env, address = Path(folder) / "scaled.yaml", None
-        if logical_gpus:
-            address = stack.enter_context(scale_gpus.gpus(devices, seconds))
-        env.write_text(
-            scale_gpus.ENV
-            if logical_gpus
-            else f"measurer: simulated\ndevices: {devices}\nmeasurement_seconds: {seconds}\n"
+        settings = (
+            f"measurer: simulated\ndevices: {devices}\nmeasurement_seconds: {seconds}\n"
             f"layers_at_once: {_LAYERS}\n"
         )
+        if logical_gpus:
+            address, settings = (
+                stack.enter_context(scale_gpus.gpus(devices, seconds)),
+                scale_gpus.ENV,
+            )
+        env.write_text(settings)
         result = tune(
             "resnet18",
             env=str(env) if devices else "cpu",
@@ -185,7 +187,7 @@ def deeper(
             shallow = run(policy=policy, trials=trials, **common)
             goal = shallow.network_seconds(trials * 3 // 4)
             for depth, found in ratios.items():
-                deep = _changed(policy, Path(folder), pipeline_depth=depth)
+                deep = _changed(policy, Path(folder), {"pipeline_depth": depth})
                 ran = run(policy=deep, trials=2 * trials, **common)
                 found.append(ran.seconds_until(goal) / shallow.seconds_until(goal))
     for depth, found in ratios.items():
@@ -227,7 +229,7 @@ def scheduled(trials: int, policy: str, seeds: Sequence[int]) -> dict[str, float
     found = []
     with tempfile.TemporaryDirectory() as folder:
         in_turns, by_gain = (
-            _changed(policy, Path(folder), schedule=s) for s in ("round_robin", "gain")
+            _changed(policy, Path(folder), {"schedule": s}) for s in ("round_robin", "gain")
         )
         for seed in seeds:
             common = {"devices": 8, "seconds": 0.0, "trials": trials, "seed": seed}
@@ -243,7 +245,7 @@ def scheduled(trials: int, policy: str, seeds: Sequence[int]) -> dict[str, float
     }
 
 
-def _changed(policy: str, folder: Path, **changes: object) -> str:
+def _changed(policy: str, folder: Path, changes: Mapping[str, object]) -> str:
     """A copy of a policy with other settings, as a file."""
     import yaml
 

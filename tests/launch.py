@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from chameleon_ray.measure.reference import inputs, output_shape
+
 
 class Interpreter:
     """A kernel in CUDA C++, compiled for this CPU.
@@ -51,6 +53,28 @@ class Interpreter:
         )
         assert passed >= 0, "some threads of a block pass more barriers than others"
         return passed
+
+
+class Launched:
+    """A kernel of a task, and its inputs.
+
+    Args:
+        source: Its source and how it is launched.
+        task: What it computes.
+    """
+
+    def __init__(self, source, task):
+        self._source, self._task = source, task
+        self._interpreter = Interpreter(source.text)
+
+    def output(self, blocks, *, seed=0):
+        """What some blocks of the grid `(n, 3)` write; NaN where they write nothing."""
+        data, weight = inputs(self._task, 0)
+        conv = np.full(output_shape(self._task), np.nan, dtype=np.float32)
+        arrays = {"data": data, "weight": weight, "conv": conv}
+        addresses = [arrays[name].ctypes.data for name in self._source.arguments]
+        self._interpreter.launch(self._source.block, blocks, addresses, seed=seed)
+        return conv
 
 
 def every_block(grid):

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from launch import Launched
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.measure.cubin import resources
 from chameleon_ray.measure.cuda_kernel import KERNEL
 from chameleon_ray.measure.cuda_source import generate
 from chameleon_ray.measure.nvrtc import compile_cubin, supported
-from chameleon_ray.measure.reference import expected, inputs, output_shape, relative_error
+from chameleon_ray.measure.reference import expected, relative_error
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import default_config, design_space, template_version
@@ -27,14 +28,14 @@ TASKS = [layer.task for name in NETWORKS for layer in network(name)]
 
 
 @pytest.mark.parametrize("task", TASKS, ids=lambda t: t.key)
-def test_a_random_config_of_every_task_computes_the_convolution(task, interpret):
+def test_a_random_config_of_every_task_computes_the_convolution(task):
     """A few blocks of it, against torch; what they do not compute stays untouched."""
     rng = np.random.default_rng(TASKS.index(task))
     space = design_space(task, TARGET)
     source = generate(task, TARGET, space.describe(space.random(1, rng)[0]))
     blocks = rng.permutation(np.prod(source.grid))[:3]
     where = np.stack(np.unravel_index(blocks, source.grid), axis=1)
-    found = interpret(source, task, where)
+    found = Launched(source, task).output(where)
     written = ~np.isnan(found)
     assert written.sum() * np.prod(source.grid) == found.size * len(blocks)
     assert relative_error(found[written], expected(task, 0)[written]) < 1e-5
@@ -139,25 +140,6 @@ def test_an_architecture_that_is_not_known_is_refused():
 def test_the_version_names_the_template():
     """A journal of other code is never taken for this one's."""
     assert template_version(TARGET).startswith("cuda_conv2d/")
-
-
-@pytest.fixture
-def interpret():
-    """Runs some blocks of a kernel on a task's inputs; the output, NaN where nothing is written."""
-    from launch import Interpreter
-
-    def run(source, task, blocks):
-        data, weight = inputs(task, 0)
-        arrays = {
-            "data": data,
-            "weight": weight,
-            "conv": np.full(output_shape(task), np.nan, dtype=np.float32),
-        }
-        addresses = [arrays[name].ctypes.data for name in source.arguments]
-        Interpreter(source.text).launch(source.block, blocks, addresses)
-        return arrays["conv"]
-
-    return run
 
 
 @pytest.mark.slow

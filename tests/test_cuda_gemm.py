@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cuda.bindings import nvrtc
-from launch import Interpreter
+from launch import Launched
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import UnsupportedError
@@ -19,7 +19,7 @@ from chameleon_ray.measure.cubin import resources
 from chameleon_ray.measure.cuda_gemm_source import generate
 from chameleon_ray.measure.cuda_kernel import KERNEL
 from chameleon_ray.measure.nvrtc import compile_cubin, supported
-from chameleon_ray.measure.reference import expected, inputs, output_shape, relative_error
+from chameleon_ray.measure.reference import expected, relative_error
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import (
@@ -89,19 +89,14 @@ class Run:
     """
 
     def __init__(self, task, values):
-        self.task, self.source = task, generate(task, TARGET, values)
-        self._interpreter = Interpreter(self.source.text)
+        self.source = generate(task, TARGET, values)
+        self._launched = Launched(self.source, task)
 
     def of(self, tiles, order=0):
         """The output after some tiles, the parts of each in an order of that seed."""
-        data, weight = inputs(self.task, 0)
-        conv = np.full(output_shape(self.task), np.nan, dtype=np.float32)
-        arrays = {"data": data, "weight": weight, "conv": conv}
         blocks = [(tile, part, 0) for tile in tiles for part in range(self.source.grid[1])]
-        blocks = np.random.default_rng(order).permutation(np.array(blocks))
-        addresses = [arrays[name].ctypes.data for name in self.source.arguments]
-        self._interpreter.launch(self.source.block, blocks, addresses, seed=order)
-        return conv
+        order_of = np.random.default_rng(order)
+        return self._launched.output(order_of.permutation(np.array(blocks)), seed=order)
 
     def whole(self, order=0):
         """The output of a launch."""
