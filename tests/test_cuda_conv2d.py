@@ -115,9 +115,11 @@ def test_what_no_gpu_takes_is_refused_before_it_is_built(choices, broken):
         ] * len(broken)
 
 
-@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a in supported()])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_cubins_hold_what_the_constraints_say(arch):
     """Threads that fit in registers, and shared memory to the byte, whatever the architecture."""
+    if arch not in supported():
+        pytest.skip(f"this NVRTC does not know {arch}")
     target = Target(kind="cuda", model=arch, cores=16)
     rng = np.random.default_rng(0)
     for task in (TASKS[1], TASKS[11]):

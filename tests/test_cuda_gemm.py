@@ -229,9 +229,11 @@ def test_what_cannot_be_is_refused_by_its_name(choices, broken):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("arch", [a for a in ARCHITECTURES if a in supported()])
+@pytest.mark.parametrize("arch", ARCHITECTURES)
 def test_cubins_hold_what_the_constraints_say(arch):
     """Registers that fit and do not spill, and shared memory that a block can have."""
+    if arch not in supported():
+        pytest.skip(f"this NVRTC does not know {arch}")
     template = "gemm_float16" if arch in TENSOR_SPEEDUP else "gemm"
     target = Target(kind="cuda", model=arch, cores=16, template=template)
     space, rng = design_space(TASKS[1], target), np.random.default_rng(0)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 from functools import cache
+from importlib import metadata
 from typing import Any
 
 from chameleon_ray.errors import MachineError, UnsupportedError
@@ -10,6 +12,7 @@ from chameleon_ray.errors import MachineError, UnsupportedError
 OPTIONS = ("--std=c++17",)
 
 _INSTALL = "pip install 'chameleon-ray[cuda]'"
+_DISTRIBUTIONS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
 
 
 class CompileError(Exception):
@@ -74,12 +77,36 @@ def _nvrtc() -> Any:
     try:
         from cuda.bindings import nvrtc
 
-        nvrtc.nvrtcVersion()  # finds the library
+        try:
+            nvrtc.nvrtcVersion()  # finds the library
+        except RuntimeError:
+            if not _loaded_from_the_path():
+                raise
+            nvrtc.nvrtcVersion()
     except (ImportError, RuntimeError) as error:
         raise MachineError(
             f"there is no compiler for CUDA here ({error}). Install it with {_INSTALL}."
         ) from error
     return nvrtc
+
+
+def _loaded_from_the_path() -> bool:
+    """Whether an installed NVRTC was found where NVIDIA's bindings do not look, and loaded.
+
+    They look in the interpreter's own site-packages. An environment that borrows another's by a
+    `.pth` file (such as Ray makes for `runtime_env: {pip: ...}`), a PYTHONPATH or `pip install
+    --target` have it elsewhere on `sys.path`. A library that is loaded already is taken by them.
+    """
+    for name in _DISTRIBUTIONS:
+        try:
+            files = metadata.files(name) or []
+        except metadata.PackageNotFoundError:
+            continue
+        for file in files:
+            if file.name.startswith(("libnvrtc.so", "nvrtc64_")):
+                ctypes.CDLL(str(file.locate()))
+                return True
+    return False
 
 
 def _checked(answer: Any) -> Any:
