@@ -151,3 +151,16 @@ def alone(env, target, seed):
         compiler="alone",
         has_torch=False,
     )
+
+
+class WithTorchBuilder(HashingBuilder):
+    """A config of nothing stands for torch's own kernel."""
+
+    def build(self, task, config):
+        """As any other, but for torch's."""
+        return super().build(task, config) if config else Kernel(RAISES_IN_RUN, 1)
+
+
+def torch_fails(env, target, seed):
+    """A backend whose torch fails beside the finalists, and takes them along."""
+    return replace(alone(env, target, seed), builder=WithTorchBuilder(), runner=Runner(), has_torch=True)

@@ -1,10 +1,12 @@
 """GPUs that are not there, as a backend of one's own: the real one, on a fake driver.
 
 Nothing is compiled or run, and every output is taken to be right; kernels take as long as their
-blocks are wide. A kernel whose blocks are CHAMELEON_SPOILS threads deep writes where it must not.
+blocks are wide. A kernel whose blocks are CHAMELEON_SPOILS threads deep writes where it must not;
+one whose blocks are CHAMELEON_HANGS threads deep never ends.
 """
 
 import os
+import time
 from pathlib import Path
 
 from fake_cuda import FakeDriver
@@ -21,6 +23,8 @@ class Kernel(cuda_kernel.CudaKernel):
         driver, (width, _, depth) = self._gpu._api, self._source.block
         if str(depth) == os.environ.get("CHAMELEON_SPOILS"):
             driver.sticky = 700
+        if str(depth) == os.environ.get("CHAMELEON_HANGS"):
+            driver.cuCtxSynchronize = lambda: time.sleep(3600)
         driver.seconds = 1e-6 * width
         self._launch()
         self._gpu.wait()

@@ -38,6 +38,13 @@ def settings(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def hangs(settings, monkeypatch):
+    """What else would spoil its context never ends."""
+    monkeypatch.setenv("CHAMELEON_HANGS", "8")
+    monkeypatch.delenv("CHAMELEON_SPOILS")
+
+
+@pytest.fixture
 def cluster(settings):  # after it: workers have the PYTHONPATH of their cluster
     """One machine with two GPUs, as far as Ray knows."""
     guard_ray()
@@ -66,6 +73,24 @@ def test_every_gpu_measures_and_a_candidate_that_breaks_its_context_costs_itself
     assert "ILLEGAL_ADDRESS" in spoilt[0].message
     assert {m.outcome for m in counted if m not in spoilt} == {"ok"}
     assert all(layer.best_config["tile_f"][2] != 8 for layer in result.layers)
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_kernel_that_never_ends_costs_itself_only(hangs, cluster, settings, tmp_path):
+    """The runner is killed with its context, and a new one measures the others."""
+    env = tmp_path / "env.yaml"
+    env.write_text(env.read_text() + "run_timeout_seconds: 3\n")
+    tune(
+        "resnet18", layers=[1, 2], trials=16, run=tmp_path / "run", address=cluster.address,
+        **settings,
+    )  # fmt: skip
+    measured = [r.measurement for r in read_records(tmp_path / "run")[0]]
+    counted = [m for m in measured if m.purpose.counted]
+    hung = [m for m in counted if m.config["tile_f"][2] == 8]
+    assert {m.outcome for m in hung} == {"run_timeout"}
+    assert {m.outcome for m in counted if m not in hung} == {"ok"}
+    assert len(counted) == 32
 
 
 @pytest.mark.ray

@@ -220,6 +220,14 @@ def test_finalists_that_cannot_be_compared_leave_the_searchs_times(tuned, policy
     assert "search's times" in layer.message
 
 
+def test_torch_that_fails_beside_the_finalists_takes_none_of_them_along(tuned, policy):
+    """They are timed in turns without it."""
+    (layer,) = tuned("torch_fails", policy, trials=20)
+    assert layer.best_seconds
+    assert layer.torch_seconds is None
+    assert layer.message == ""
+
+
 def test_damaged_journal_files_are_told_and_measured_again(tmp_path, policy):
     """What is whole is kept; damaged files of both journals are set aside and named."""
     arguments = {"env": "simulated", "policy": policy, "layers": [2], "trials": 20}

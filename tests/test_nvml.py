@@ -36,6 +36,8 @@ def nvml(monkeypatch):
         nvmlDeviceGetComputeRunningProcesses=lambda _gpu: [
             SimpleNamespace(pid=pid) for pid in (os.getpid(), 7, 5)
         ],
+        nvmlDeviceGetMPSComputeRunningProcesses=lambda _gpu: [],
+        nvmlSystemGetProcessName=lambda pid: f"/usr/bin/tool{pid}",
     )
     monkeypatch.setitem(sys.modules, "pynvml", library)
     return library
@@ -48,6 +50,25 @@ def test_a_gpu_is_seen_as_it_is(nvml):
     assert monitor.most_mhz() == 1980
     assert monitor.others() == 2
     assert monitor.persistent() is True
+    assert not monitor.is_shared()
+
+
+def test_the_server_of_mps_is_no_other_process(nvml):
+    """Its clients are, each once, though two lists have them; who cannot be named counts."""
+    nvml.nvmlDeviceGetMPSComputeRunningProcesses = lambda _gpu: [
+        SimpleNamespace(pid=os.getpid()),
+        SimpleNamespace(pid=7),
+    ]
+
+    def name(pid):
+        if pid == 7:
+            raise NvmlError("not found")
+        return "/usr/bin/nvidia-cuda-mps-server" if pid == 5 else "python"
+
+    nvml.nvmlSystemGetProcessName = name
+    monitor = GpuMonitor("0000:17:00.0")
+    assert monitor.is_shared()
+    assert monitor.others() == 1
 
 
 @pytest.mark.parametrize("bus", ["0000:17:00.0", "elsewhere"])
@@ -59,6 +80,7 @@ def test_what_the_library_cannot_tell_is_not_told(nvml, bus):
 
     nvml.nvmlDeviceGetClockInfo = nvml.nvmlDeviceGetMaxClockInfo = refuse
     nvml.nvmlDeviceGetComputeRunningProcesses = nvml.nvmlDeviceGetPersistenceMode = refuse
+    nvml.nvmlDeviceGetMPSComputeRunningProcesses = refuse
     monitor = GpuMonitor(bus)
     assert (monitor.state(), monitor.most_mhz(), monitor.others()) == (None, None, 0)
     assert monitor.persistent() is None

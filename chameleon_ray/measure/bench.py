@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from chameleon_ray.env_settings import Env
-from chameleon_ray.measure import Job, Measurement, Outcome
+from chameleon_ray.measure import Job, Measurement, Outcome, Purpose
 from chameleon_ray.measure.backend import Device, Failure, State
 from chameleon_ray.measure.child import Child
 from chameleon_ray.measure.inline import Inline
@@ -122,15 +122,18 @@ class Bench:
         if any(m.outcome.deadly for m in built):
             # The child died and took the kernels before it along: build again without the culprit.
             self._child.kill()
-            alive = [job for job, m in zip(jobs, built, strict=True) if m.ok]
-            again = iter(self._compare(alive) if alive else [])
-            return [next(again) if m.ok else m for m in built]
+            return self._compared_without(jobs, built)
         kernels = sum(m.ok for m in built)
         timeout_seconds = self._env.run_timeout_seconds * max(kernels, 1) * self._env.final_repeats
         with self._lease.exclusive():
             answer = self._child.ask("compare", None, timeout_seconds)
         if isinstance(answer, Failure):
-            return [_failed(m, answer) if m.ok else m for m in built]
+            failed = [_failed(m, answer) if m.ok else m for m in built]
+            if answer.outcome is Outcome.DEVICE_LOST or not any(map(_torch_s, built)):
+                return failed
+            # None of ours failed when it ran alone, and torch's own kernel may never have run.
+            left = [f if _torch_s(m) else m for m, f in zip(built, failed, strict=True)]
+            return self._compared_without(jobs, left)
         times, seconds, states = answer
         repeats, share = iter(times), seconds / max(kernels, 1)
         return [
@@ -139,6 +142,14 @@ class Bench:
             else m
             for m in built
         ]
+
+    def _compared_without(
+        self, jobs: Sequence[Job], built: Sequence[Measurement]
+    ) -> list[Measurement]:
+        """Those that failed stay as they are; the others are built again and timed in turns."""
+        alive = [job for job, m in zip(jobs, built, strict=True) if m.ok]
+        again = iter(self._compare(alive) if alive else [])
+        return [next(again) if m.ok else m for m in built]
 
     def _build(self, job: Job) -> Measurement:
         with self._lease.shared():
@@ -165,6 +176,10 @@ def _watched(measurement: Measurement, states: Sequence[State]) -> Measurement:
         celsius=tuple(state.celsius for state in states),
         others=tuple(state.others for state in states),
     )
+
+
+def _torch_s(built: Measurement) -> bool:
+    return built.ok and built.purpose is Purpose.TORCH
 
 
 def _given_up(measurement: Measurement) -> Measurement:

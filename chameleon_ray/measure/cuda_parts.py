@@ -97,7 +97,7 @@ def _machine(gpu: CudaGpu, monitor: GpuMonitor) -> str:
     """What times depend on; the name of a partition (MIG) has its size."""
     clock = monitor.most_mhz()
     parts = [f"{gpu.name} {gpu.arch}", f"{gpu.sms} SMs", f"{clock} MHz at most" if clock else ""]
-    shared = "MPS" if "CUDA_MPS_PIPE_DIRECTORY" in os.environ else ""
+    shared = "MPS" if "CUDA_MPS_PIPE_DIRECTORY" in os.environ or monitor.is_shared() else ""
     return ", ".join(part for part in [*parts, shared] if part)
 
 

@@ -5,6 +5,7 @@ Without the library nothing is said, and nothing depends on it.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 from chameleon_ray.measure.backend import State
@@ -58,14 +59,38 @@ class GpuMonitor:
     def others(self) -> int:
         """How many other processes compute on it; this one does.
 
-        Only counted: in a container they have other numbers than they have here.
+        Only counted: in a container they have other numbers than they have here. The server that
+        shares a GPU among processes (MPS) computes nothing itself.
         """
+        return max(0, sum(not _is_server(name) for name in self._names()) - 1)
+
+    def is_shared(self) -> bool:
+        """Whether MPS shares it among processes."""
+        return any(_is_server(name) for name in self._names())
+
+    def _names(self) -> list[str]:
+        """Of the processes that compute on it; of one in another container, no name is known."""
         if self._nvml is None:
-            return 0
+            return []
+        found: set[int] = set()
+        for listed in (
+            self._nvml.nvmlDeviceGetComputeRunningProcesses,
+            self._nvml.nvmlDeviceGetMPSComputeRunningProcesses,
+        ):
+            with suppress(self._nvml.NVMLError):
+                found.update(process.pid for process in listed(self._gpu))
+        return [self._name(pid) for pid in found]
+
+    def _name(self, pid: int) -> str:
         try:
-            return max(0, len(self._nvml.nvmlDeviceGetComputeRunningProcesses(self._gpu)) - 1)
+            name = self._nvml.nvmlSystemGetProcessName(pid)
         except self._nvml.NVMLError:
-            return 0
+            return ""
+        return name.decode(errors="replace") if isinstance(name, bytes) else str(name)
+
+
+def _is_server(name: str) -> bool:
+    return "nvidia-cuda-mps-server" in name
 
 
 def _opened(bus: str) -> tuple[Any, Any]:
