@@ -163,4 +163,6 @@ class WithTorchBuilder(HashingBuilder):
 
 def torch_fails(env, target, seed):
     """A backend whose torch fails beside the finalists, and takes them along."""
-    return replace(alone(env, target, seed), builder=WithTorchBuilder(), runner=Runner(), has_torch=True)
+    return replace(
+        alone(env, target, seed), builder=WithTorchBuilder(), runner=Runner(), has_torch=True
+    )

@@ -61,6 +61,43 @@ static float number_of_half(uint32_t bits) {
   return bits & 0x8000 ? -size : size;
 }
 
+static float __uint_as_float(uint32_t bits) { return number_of(bits); }
+
+// Copies to shared memory: each is done at once, or not before its group is waited for.
+struct Copy {
+  unsigned char* to;
+  const float* from;
+  int bytes;
+  bool real;
+  unsigned group;
+
+  void done() const { real ? std::memcpy(to, from, bytes) : std::memset(to, 0, bytes); }
+};
+static std::vector<Copy> under_way[1024];
+static unsigned groups[1024];
+static std::minstd_rand at_once;
+
+template <int n>
+static void copy_async(void* to, const float* from, bool real) {
+  const unsigned me = thread_number();
+  const Copy copy{(unsigned char*)to, from, 4 * n, real, groups[me]};
+  if ((uintptr_t)to % (4 * n) || (real && (uintptr_t)from % (4 * n))) std::abort();  // as a GPU does
+  if (at_once() % 2) copy.done();
+  under_way[me].push_back(copy);
+}
+
+static void end_group() { ++groups[thread_number()]; }
+
+template <int last>
+static void wait_for_groups() {
+  const unsigned me = thread_number();
+  auto& mine = under_way[me];
+  const auto arrived = [&](const Copy& copy) { return copy.group + last < groups[me]; };
+  for (const Copy& copy : mine)
+    if (arrived(copy)) copy.done();
+  mine.erase(std::remove_if(mine.begin(), mine.end(), arrived), mine.end());
+}
+
 static uint32_t halves(float low, float high) { return half(low) | half(high) << 16; }
 static void multiply(float (&sums)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 

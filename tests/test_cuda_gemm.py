@@ -108,6 +108,8 @@ FORMS = {
     "tf32": {"math": 1},
     "float16": {"math": 2},
     "winograd": {"winograd": 1},
+    "three buffers": {"math": 0, "buffers": 3},
+    "four buffers, tf32": {"math": 1, "buffers": 4},
 }
 
 
@@ -150,6 +152,11 @@ def test_a_random_config_of_every_task_computes_the_convolution(task, form):
         (POINTS, {"split": 2, "stage": 8, "buffers": 2, "load_n": 2, "math": 1}),
         (POINTS, {"threads_m": 16, "columns": 8, "load_m": 2, "load_n": 2, "math": 2}),
         (POINTS, {"threads_m": 4, "threads_n": 16, "rows": 8, "columns": 1, "load_m": 4}),
+        (POINTS, {"buffers": 3, "load_n": 4, "stage": 8}),
+        (POINTS, {"buffers": 4, "load_m": 4, "load_n": 2, "math": 1, "stage": 8}),
+        (POINTS, {"buffers": 3, "load_m": 2, "math": 1, "stage": 32, "split": 2}),
+        (BATCH, {"buffers": 4, "stage": 4, "threads_m": 16, "split": 2, "columns": 8}),
+        (BATCH, {"buffers": 3, "load_m": 2, "math": 1, "stage": 8, "columns": 8}),
         (BATCH, {}),
         (BATCH, {"rows": 4, "vector": 4, "buffers": 2, "load_m": 4, "unroll": 1}),
         (BATCH, {"split": 2, "load_m": 2, "raster": 1}),
@@ -215,6 +222,8 @@ def test_every_template_has_a_space_and_a_valid_default(task, template):
         ({"vector": 4}, "vectors that divide rows and columns"),
         ({"math": 1, "rows": 1}, "tiles of whole tensor core products"),
         ({"winograd": 1, "math": 1}, "Winograd in float32, without wide loads"),
+        ({"buffers": 3, "load_m": 2}, "three buffers and more of unchanged words"),
+        ({"buffers": 3, "math": 2, "load_m": 2}, "three buffers and more of unchanged words"),
         ({"split": 32}, "a part of the reduction for every block"),
         ({"rows": 16, "columns": 16}, "accumulators that fit the registers"),
     ],
@@ -266,6 +275,15 @@ def test_wide_loads_are_wide():
     ]
     for instruction in ("ld.shared.v4", "ld.global.nc.v4"):
         assert [instruction in text for text in texts] == [True, False]
+
+
+def test_more_buffers_are_filled_past_the_registers():
+    """Four numbers at a time, two stages ahead of the one that is used."""
+    values = SMALL | {"buffers": 4, "load_n": 4, "stage": 8}
+    text = ptx_of(generate(POINTS, TARGET, {name: (n,) for name, n in values.items()}))
+    assert "cp.async.cg.shared.global" in text
+    assert "cp.async.wait_group 2" in text
+    assert "st.shared" not in text
 
 
 def test_tensor_cores_that_are_not_there_are_refused():

@@ -10,7 +10,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING
 
 from chameleon_ray.measure.cuda_kernel import CudaSource
-from chameleon_ray.templates.cuda_gemm import shared_bytes
+from chameleon_ray.templates.cuda_gemm import ASYNCHRONOUS, shared_bytes
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -48,7 +48,11 @@ def generate(task: Conv2d, _target: Target, config: KnobValues) -> CudaSource:
     columns = -(-t.batch * height * width // (knobs["threads_n"] * knobs["columns"]))
     return CudaSource(
         text=head
-        + _kernel("tensor" if knobs["math"] else "lanes", "winograd" if winograd else "product"),
+        + _kernel(
+            "tensor" if knobs["math"] else "lanes",
+            "winograd" if winograd else "product",
+            "async" if knobs["buffers"] >= ASYNCHRONOUS else "registers",
+        ),
         grid=(rows * columns, knobs["split"], 1),
         block=(knobs["threads_m"] * knobs["threads_n"], 1, 1),
         arguments=("data", "weight", "conv"),
@@ -57,7 +61,7 @@ def generate(task: Conv2d, _target: Target, config: KnobValues) -> CudaSource:
 
 
 @cache
-def _kernel(math: str, form: str) -> str:
+def _kernel(math: str, form: str, copies: str) -> str:
     parts = files("chameleon_ray.templates") / "gemm_kernel"
-    names = ("shape", math, form, "kernel")
+    names = ("shape", math, form, copies, "kernel")
     return "\n".join((parts / f"{name}.cu").read_text(encoding="utf-8") for name in names)

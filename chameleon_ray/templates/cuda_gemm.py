@@ -1,14 +1,17 @@
 """Convolution on an NVIDIA GPU as a product of matrices (implicit GEMM): knobs and limits.
 
 Beside Table 1's direct convolution, with what the fastest libraries do within reach of its knobs:
-vectorised loads, two buffers in shared memory, a reduction split among blocks (small images with
-many channels), tensor cores, Winograd's transforms. The kernel is in `gemm_kernel/`.
+vectorised loads, buffers in shared memory that are filled ahead, a reduction split among blocks
+(small images with many channels), tensor cores, Winograd's transforms. The kernel is in
+`gemm_kernel/`.
 
     threads_m, threads_n   a block's threads, along filters and along pixels
     rows, columns          outputs of a thread, likewise
     vector                 words that it reads from shared memory at a time (without tensor cores)
     stage                  how much of the reduction is in shared memory at a time
-    buffers                2: the next stage is stored while this one is used
+    buffers                2: the next stage is stored while this one is used; 3 and 4: so many less
+                           one are on their way, and pass through no register (sm_80 and newer; of
+                           words that are not changed on the way)
     split                  blocks that share the reduction of a tile; the last one adds
     load_m, load_n         weights, and inputs of 1x1 filters, that a thread loads at a time
     unroll                 of the reduction within a stage
@@ -44,7 +47,9 @@ from chameleon_ray.templates.gpu import (
 
 MATHS: dict[GpuTemplate, int] = {"gemm": 0, "gemm_tf32": 1, "gemm_float16": 2}  # the last math
 
-_VERSION = 1
+ASYNCHRONOUS = 3  # buffers, and more, that are filled asynchronously
+
+_VERSION = 2
 _LARGEST_FILTER = 15
 _FILTER, _POINTS = 3, 16  # of F(2x2, 3x3): rows of a filter, products
 _WORKSPACE_BYTES = 2**26  # of the parts of a split reduction
@@ -78,7 +83,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         )
     return DesignSpace(
         f"{version(target)}:{task.key}:{target.model}x{target.cores}",
-        _knobs(task, maths),
+        _knobs(task, target, maths),
         constraints=(
             Constraint(name=f"one warp to {BLOCK_THREADS} threads", holds=_threads_fit),
             Constraint(name="tiles no larger than what they cover", holds=partial(_cover, task)),
@@ -87,6 +92,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             Constraint(name="tiles of whole tensor core products", holds=_whole_products),
             Constraint(name="a part of the reduction for every block", holds=partial(_parts, task)),
             Constraint(name="Winograd in float32, without wide loads", holds=_transforms_alone),
+            Constraint(name="three buffers and more of unchanged words", holds=_unchanged),
             Constraint(
                 name=f"at most {shared >> 10} KiB of shared memory",
                 holds=partial(_shared_fits, shared),
@@ -97,7 +103,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
     )
 
 
-def _knobs(task: Conv2d, maths: int) -> list[Knob]:
+def _knobs(task: Conv2d, target: Target, maths: int) -> list[Knob]:
     pixels = task.out_height * task.out_width
     depth = task.in_channels * task.kernel_height * task.kernel_width
     side_by_side = task.kernel_height == task.kernel_width == task.stride == 1 and task.padding == 0
@@ -109,7 +115,7 @@ def _knobs(task: Conv2d, maths: int) -> list[Knob]:
         options("columns", (1, 2, 4, 8, 16)),
         options("vector", widths),
         options("stage", (4, 8, 16, 32, 64)),
-        options("buffers", (1, 2)),
+        options("buffers", (1, 2, 3, 4) if target.model in TENSOR_SPEEDUP else (1, 2)),
         options("split", (1, 2, 4, 8, 16, 32)),
         options("load_m", [w for w in widths if depth % w == 0]),
         options("load_n", [w for w in widths if side_by_side and pixels % w == 0] or [1]),
@@ -193,7 +199,7 @@ class _Numbers:
 
     @property
     def fetched(self) -> Integers:
-        """Numbers that a thread has on their way to shared memory."""
+        """Numbers that a thread brings to shared memory, for a stage."""
         weights = np.where(self.winograd == 1, _FILTER**2, 1) * self.tile_m
         found: Integers = -(-self.stage * (weights + self.points * self.tile_n) // self.threads)
         return found
@@ -208,7 +214,8 @@ class _Numbers:
         """What a thread would like, about."""
         operands = np.where(self.math > 0, 2 * self.rows + self.columns, self.rows + self.columns)
         places = np.maximum(self.tile_n // (self.load_n * self.threads), 1)
-        found: Integers = self.sums + self.fetched + operands + 2 * places + _OVERHEAD_REGISTERS
+        held = np.where(self.buffers < ASYNCHRONOUS, self.fetched, 0)
+        found: Integers = self.sums + held + operands + 2 * places + _OVERHEAD_REGISTERS
         return found
 
 
@@ -272,6 +279,14 @@ def _transforms_alone(v: Values) -> BoolArray:
     return fits
 
 
+def _unchanged(v: Values) -> BoolArray:
+    """Nothing is packed, transformed, or laid across on its way."""
+    c = _numbers(v)
+    plain = (c.packed == 1) & (c.winograd == 0) & ((c.math > 0) | (c.load_m == 1))
+    fits: BoolArray = (c.buffers < ASYNCHRONOUS) | plain
+    return fits
+
+
 def _shared_fits(most: int, v: Values) -> BoolArray:
     fits: BoolArray = _numbers(v).shared_bytes <= most
     return fits
@@ -332,7 +347,7 @@ def _cycles(task: Conv2d, target: Target, c: _Numbers) -> Column:
     """About how many cycles a config takes; it ranks, it does not predict (`cuda_roofline`).
 
     The largest of multiply-adds, reads of shared memory and what comes from L2, and the latency
-    of a stage, which other blocks and a second buffer hide.
+    of a stage, which other blocks and more buffers hide.
     """
     sm = architecture(target.model)
     blocks = _tiles(task, c) * c.split
@@ -351,7 +366,7 @@ def _cycles(task: Conv2d, target: Target, c: _Numbers) -> Column:
     stores = 2 * c.points * c.words * (c.tile_m + c.tile_n) / WARP
     shared = resident * (reads + stores)
     l2 = resident * 4 * c.threads * c.fetched / 32
-    latency = np.where(c.buffers > 1, 300, 500) / resident
+    latency = np.where(c.buffers > 1, 300 / np.maximum(c.buffers - 1, 1), 500) / resident
     ends = 600 + 2 * c.sums * np.where(c.split > 1, 20 + 4 * c.split, 4)
     found: Column = rounds * (stages * (np.maximum.reduce([fma, shared, l2]) + latency) + ends)
     return found

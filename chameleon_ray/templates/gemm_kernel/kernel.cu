@@ -54,18 +54,7 @@ extern "C" __global__ void __launch_bounds__(THREADS)
   for (int i = 0; i < POSITIONS; ++i)
     at[i] = position_of(n0 + (thread % RUNS_N + i * THREADS) * LOAD_N);
   float sums[POINTS][ROWS][COLUMNS] = {};
-  Fetched fetched;
-  fetch(fetched, data, weight, at, thread, m0, first * STAGE);
-  store(stages[0], fetched, thread);
-  __syncthreads();
-#pragma unroll 1
-  for (unsigned s = first; s < end; ++s) {  // the next stage is on its way while this one is used
-    if (s + 1 < end) fetch(fetched, data, weight, at, thread, m0, (s + 1) * STAGE);
-    multiply(sums, stages[(s - first) % BUFFERS], thread);
-    if (BUFFERS == 1) __syncthreads();
-    if (s + 1 < end) store(stages[(s + 1 - first) % BUFFERS], fetched, thread);
-    __syncthreads();
-  }
+  add_stages(sums, stages, data, weight, at, thread, m0, first, end);
 #if SPLIT > 1
   if (!join(sums, stages[0].weights[0][0], thread, tile, part)) return;
 #endif

@@ -5,7 +5,8 @@
 // m counts filters, n pixels of the output (image, row, column), k (channel, filter row, filter
 // column). NCHW, float32. With Winograd's transforms there are 16 such products, of tiles of 2 x 2
 // pixels, and k counts channels. measure/cuda_gemm_source.py defines the shape and the knobs, in
-// capitals, before this. After it come lanes.cu or tensor.cu, product.cu or winograd.cu, and kernel.cu.
+// capitals, before this. After it come lanes.cu or tensor.cu, product.cu or winograd.cu, registers.cu or
+// async.cu, and kernel.cu.
 // templates/cuda_gemm.py says what the knobs are.
 
 constexpr unsigned PIXELS = OUT_HEIGHT * OUT_WIDTH;

@@ -42,6 +42,15 @@ struct Stage {
   alignas(16) Word inputs[WORDS][PITCH_N];
 };
 
+// What is copied as it is, is rounded here.
+__device__ inline unsigned operand(Word word) {
+#if BUFFERS > 2
+  return tf32(__uint_as_float(word));
+#else
+  return word;
+#endif
+}
+
 template <int n>
 __device__ inline void store_weights(Stage& stage, unsigned k, unsigned m,
                                      const Run<n, Word>& words) {
@@ -69,12 +78,12 @@ __device__ inline void multiply(float (&sums)[1][ROWS][COLUMNS], const Stage& st
     for (int i = 0; i < ROWS; ++i)
 #pragma unroll
       for (int half = 0; half < 2; ++half)
-        a[i / 2][i % 2 + 2 * half] = stage.weights[row_of(thread, i)][k + 4 * half + within];
+        a[i / 2][i % 2 + 2 * half] = operand(stage.weights[row_of(thread, i)][k + 4 * half + within]);
 #pragma unroll
     for (int j = 0; j < COLUMNS; j += 2) {
       const unsigned column = column_of(thread, j) - 2 * within + group;
-      b[j / 2][0] = stage.inputs[k + within][column];
-      b[j / 2][1] = stage.inputs[k + 4 + within][column];
+      b[j / 2][0] = operand(stage.inputs[k + within][column]);
+      b[j / 2][1] = operand(stage.inputs[k + 4 + within][column]);
     }
 #pragma unroll
     for (int i = 0; i < ROWS; i += 2)
