@@ -6,7 +6,6 @@ import contextlib
 import errno
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,8 +14,10 @@ import typer.core
 
 from chameleon_ray import cli_compare, cli_fetch, cli_report, cli_search, cli_status
 from chameleon_ray.cli_shared import (
+    Inputs,
     Json,
     Network,
+    Trust,
     console,
     parse_layers,
     print_json,
@@ -91,6 +92,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 @app.command()
 def tune(
     network: Network,
+    inputs: Inputs = "",
+    trust: Trust = False,
     env: Annotated[str, typer.Option(help="What is measured: a name in envs/, or a file.")] = "cpu",
     policy: Annotated[
         str, typer.Option(help="How to search: a name in policies/, or a file.")
@@ -139,7 +142,9 @@ def tune(
     as_json: Json = False,
 ) -> None:
     """Tune the convolutions of NETWORK and print what was gained."""
-    folder = run or f"runs/{network}-{time.strftime('%Y%m%d-%H%M%S')}"
+    from chameleon_ray.run_folder import new_folder
+
+    folder = run or new_folder(network)
     numbers = parse_layers(layers)
     seconds = _seconds(time_budget)
     busy = _busy()
@@ -150,6 +155,8 @@ def tune(
 
             result = network_tuner.tune(
                 network,
+                inputs=inputs,
+                trust=trust,
                 env=env,
                 policy=policy,
                 layers=numbers,
@@ -175,15 +182,18 @@ def tune(
 
 
 @app.command("layers")
-def list_layers(network: Network, as_json: Json = False) -> None:
+def list_layers(
+    network: Network, inputs: Inputs = "", trust: Trust = False, as_json: Json = False
+) -> None:
     """List the layers of NETWORK, and how many ways there are to code each."""
     from chameleon_ray import listing
 
-    rows = listing.rows(network)
+    found = listing.examined(network, inputs, trust=trust)
+    rows = listing.rows(found)
     if as_json:
-        print_json({"network": network, "layers": [row.to_json() for row in rows]})
+        print_json(listing.to_json(found, rows))
     else:
-        console().print(listing.table(network, rows))
+        listing.print_all(found, rows, console())
 
 
 @app.command()

@@ -17,7 +17,25 @@ from chameleon_ray.store import shown
 if TYPE_CHECKING:
     from rich.console import Console
 
-Network = Annotated[str, typer.Argument(metavar="NETWORK", help="resnet18, vgg16 or alexnet.")]
+Network = Annotated[
+    str,
+    typer.Argument(
+        metavar="NETWORK",
+        help="resnet18, vgg16, alexnet (the paper's), torchvision:NAME, module:function, a file of "
+        "ONNX or of torch.export.save (.pt2).",
+    ),
+]
+Inputs = Annotated[
+    str,
+    typer.Option(
+        "--input",
+        metavar="SHAPES",
+        help="What a model takes, such as 1x3x224x224; several with commas, other types as "
+        "1x16:int64.",
+        show_default=False,
+    ),
+]
+Trust = Annotated[bool, typer.Option(help="Load what a .pt2 file pickles besides tensors.")]
 Json = Annotated[
     bool, typer.Option("--json", help="One object on one line on stdout; all else on stderr.")
 ]

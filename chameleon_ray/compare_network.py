@@ -133,10 +133,10 @@ def compare_network(
 def _run(plan: Plan, out: Path) -> _Run:
     of_policy, of_env = policy_digest(plan.policy), digest([asdict(plan.env), _here()])
     mark = digest([plan.policy_name, of_policy, of_env])[:8]
-    name = f"{plan.network}-{Path(plan.policy_name).stem}-{mark}-seed{plan.seed}"
+    name = f"{plan.network.file_name}-{Path(plan.policy_name).stem}-{mark}-seed{plan.seed}"
     keys = {
         layer.index: SearchKey(
-            space=f"{plan.network}-{layer.index}",
+            space=f"{plan.network.file_name}-{layer.index}",
             space_digest=digest([of_env, layer.task.key]),
             policy=plan.policy_name,
             policy_digest=of_policy,
@@ -160,7 +160,8 @@ def _tuned(run: _Run, on_run: Callable[[Progress], None] | None) -> list[Search]
     """Tune, keep the result beside the run folder, and read the journal."""
     plan, again = run.plan, run.folder.exists()
     result = network_tuner.tune(
-        plan.network,
+        plan.network.name,
+        inputs=plan.network.inputs,
         env=plan.env_name,
         policy=plan.policy_name,
         layers=[layer.index for layer in plan.layers],

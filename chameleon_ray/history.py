@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from chameleon_ray.errors import RunFolderError
 from chameleon_ray.machine import cpu
 from chameleon_ray.measure import Measurement, Purpose
 from chameleon_ray.measure.backend import target_of
-from chameleon_ray.networks import choose_layers, network
+from chameleon_ray.networks import Network, choose_layers, network
 from chameleon_ray.records import Record, drifts, read_records
 from chameleon_ray.results import LayerResult, NetworkResult
 from chameleon_ray.run_folder import MANIFEST
@@ -59,7 +59,8 @@ def load(run: Place) -> State:
         raise RunFolderError(
             f"{shown(run)}: a run of tune_function; `chameleon-ray report {shown(run)}` shows it."
         )
-    layers = choose_layers(network(manifest["network"]), manifest.get("layers") or ())
+    whole = network_of(manifest)
+    layers = choose_layers(whole.layers, manifest.get("layers") or ())
     records, damaged = read_records(run)
     template = manifest.get("env_settings", {}).get("template", "direct")
     machine = str(manifest.get("machine", ""))
@@ -71,6 +72,7 @@ def load(run: Place) -> State:
     return State(
         result=NetworkResult(
             network=manifest["network"],
+            untuned=whole.untuned,
             env=manifest["env"],
             policy=manifest["policy"],
             seed=manifest["seed"],
@@ -90,6 +92,18 @@ def load(run: Place) -> State:
         ended=ended,
         damaged=tuple(damaged),
     )
+
+
+def network_of(manifest: Mapping[str, Any]) -> Network:
+    """What a run tunes, as its folder says.
+
+    Raises:
+        UnknownNameError: It is of a network that this version does not know.
+    """
+    name = manifest["network"]
+    if manifest.get("model"):
+        return Network.from_json(name, manifest["model"])
+    return Network(name=name, layers=network(name))
 
 
 def to_json(state: State) -> dict[str, object]:

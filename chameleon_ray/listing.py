@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+from rich.console import Console
 from rich.table import Table
 
+from chameleon_ray import report
 from chameleon_ray.machine import cpu, usable_cores
-from chameleon_ray.networks import network
+from chameleon_ray.networks import Network
+from chameleon_ray.networks.lookup import look_up, tunable
 from chameleon_ray.space import DesignSpace
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space
@@ -42,15 +45,18 @@ class Row:
         }
 
 
-def rows(name: str) -> list[Row]:
-    """The layers of a network.
+def examined(name: str, inputs: str, *, trust: bool) -> Network:
+    """The network that NETWORK names; arguments and errors as of `look_up` and `tunable`."""
+    return tunable(look_up(name, inputs, trust=trust), _here())
 
-    Raises:
-        UnknownNameError: There is no such network.
-    """
-    layers = network(name)
-    target = Target(lanes=cpu().lanes, cores=usable_cores())
-    return [_row(layer, design_space(layer.task, target)) for layer in layers]
+
+def rows(found: Network) -> list[Row]:
+    """The layers of a network."""
+    return [_row(layer, design_space(layer.task, _here())) for layer in found.layers]
+
+
+def _here() -> Target:
+    return Target(lanes=cpu().lanes, cores=usable_cores())
 
 
 def _row(layer: Layer, space: DesignSpace) -> Row:
@@ -63,8 +69,23 @@ def _row(layer: Layer, space: DesignSpace) -> Row:
     )
 
 
-def table(name: str, listed: list[Row]) -> Table:
-    """The layers for people."""
+def to_json(found: Network, listed: list[Row]) -> dict[str, object]:
+    """The layers for programs."""
+    return {
+        "network": found.name,
+        "layers": [row.to_json() for row in listed],
+        "untuned": [asdict(one) for one in found.untuned],
+    }
+
+
+def print_all(found: Network, listed: list[Row], console: Console) -> None:
+    """The layers for people, and what is not tuned."""
+    console.print(_table(found.name, listed))
+    for line in report.untuned(found.untuned):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def _table(name: str, listed: list[Row]) -> Table:
     lanes = cpu().lanes
     result = Table(
         title=f"{name}; spaces for this CPU ({lanes} lanes)", title_justify="left", box=None

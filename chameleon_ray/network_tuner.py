@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from chameleon_ray.errors import ChameleonError, MachineError
@@ -17,7 +16,7 @@ from chameleon_ray.measure.backend import Device
 from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Provenance, drifts, read_records
 from chameleon_ray.results import PHASES, LayerProgress, LayerResult, NetworkResult, Progress
-from chameleon_ray.run_folder import Manifest, RunFolder
+from chameleon_ray.run_folder import Manifest, RunFolder, new_folder
 from chameleon_ray.session import answer, ray_session, terminating_as_interrupt
 from chameleon_ray.storage import Place
 from chameleon_ray.templates import template_version
@@ -33,6 +32,8 @@ _SAFE = "Everything measured is safe; the same command with --run goes on."
 def tune(
     network: str,
     *,
+    inputs: str = "",
+    trust: bool = False,
     env: str = "cpu",
     policy: str = "chameleon",
     layers: Sequence[int] = (),
@@ -47,7 +48,10 @@ def tune(
     """Tune the distinct convolutions of a network.
 
     Args:
-        network: `resnet18`, `vgg16` or `alexnet`.
+        network: `resnet18`, `vgg16` or `alexnet`, or a model: `torchvision:NAME`,
+            `package.module:function`, a file of ONNX or of `torch.export.save`.
+        inputs: What a model takes, such as `1x3x224x224`.
+        trust: Whether what a `.pt2` file pickles may be run.
         env: Name or path of an env preset.
         policy: Name or path of a policy preset.
         layers: Numbers of the layers, from 1; all if empty.
@@ -70,6 +74,8 @@ def tune(
     """
     plan = make_plan(
         network,
+        inputs=inputs,
+        trust=trust,
         env=env,
         policy=policy,
         layers=layers,
@@ -79,17 +85,13 @@ def tune(
         address=address,
         device=device,
     )
-    folder = RunFolder(run or _new_folder(network))
+    folder = RunFolder(run or new_folder(network))
     with ExitStack() as stack:
         stack.callback(folder.close)
         gpus = plan.env.on_gpus
         stack.enter_context(ray_session(address=plan.address, cpus=plan.cpus, gpus=gpus))
         stack.enter_context(terminating_as_interrupt())  # after Ray, which has its own way
         return _Run(plan, folder, on_progress).result()
-
-
-def _new_folder(network: str) -> Path:
-    return Path("runs") / f"{network}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 class _Run:
@@ -139,7 +141,8 @@ class _Run:
     def _begin(self, device: Device) -> None:
         plan = self._plan
         manifest = Manifest(
-            network=plan.network,
+            network=plan.network.name,
+            model=plan.network.to_json() if plan.network.inputs else None,
             env=plan.env_name,
             policy=plan.policy_name,
             seed=plan.seed,
@@ -282,7 +285,8 @@ class _Run:
         wall = time.time() - plan.started
         started = (report.first_job_at or time.time()) - plan.started
         return NetworkResult(
-            network=plan.network,
+            network=plan.network.name,
+            untuned=plan.network.untuned,
             env=plan.env_name,
             policy=plan.policy_name,
             seed=plan.seed,

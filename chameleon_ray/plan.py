@@ -10,11 +10,11 @@ from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.machine import free_memory
 from chameleon_ray.measure.backend import target_here
-from chameleon_ray.networks import choose_layers, network as layers_of
+from chameleon_ray.networks import Network, choose_layers
+from chameleon_ray.networks.lookup import look_up, tunable
 from chameleon_ray.presets import load_env, load_policy
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
-from chameleon_ray.templates import check_supported
 
 _MOST_AT_ONCE = 16
 _LAYER_BYTES = 600 * 2**20  # of a layer's process
@@ -26,11 +26,12 @@ class Plan:
     """What was asked for, checked: nothing has been started yet.
 
     Attributes:
+        network: Whole; `layers` are those of it that are tuned.
         target: On this machine; the nodes of a cluster have theirs.
         device: Words that the machine's name has which the run measures on.
     """
 
-    network: str
+    network: Network
     env_name: str
     env: Env
     policy_name: str
@@ -77,6 +78,8 @@ class Plan:
 def make_plan(
     network: str,
     *,
+    inputs: str = "",
+    trust: bool = False,
     env: str,
     policy: str,
     layers: Sequence[int],
@@ -94,7 +97,6 @@ def make_plan(
         MachineError: More cores than there are.
         UnsupportedError: A layer has no template.
     """
-    chosen = choose_layers(layers_of(network), layers)
     env_name, env_settings = load_env(env)
     policy_name, policy_settings = load_policy(policy)
     _check_whole("--trials", 1 if trials is None else trials, least=1, most=10**6)
@@ -107,15 +109,14 @@ def make_plan(
             "`chameleon-ray replay SPACE`. Here env is cpu, simulated, or one of your own."
         )
     target = target_here(env_settings)
-    for layer in chosen:
-        check_supported(layer.task, target)
+    whole = tunable(look_up(network, inputs, trust=trust), target)
     return Plan(
-        network=network,
+        network=whole,
         env_name=env_name,
         env=env_settings,
         policy_name=policy_name,
         policy=policy_settings,
-        layers=chosen,
+        layers=choose_layers(whole.layers, layers),
         target=target,
         trials=trials or policy_settings.measurements,
         time_budget_seconds=time_budget_seconds,

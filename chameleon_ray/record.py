@@ -19,7 +19,7 @@ from chameleon_ray.cache_writer import SUFFIXES, Recording, unwritable, write_re
 from chameleon_ray.errors import RunFolderError, SettingsError
 from chameleon_ray.measure import Outcome
 from chameleon_ray.measure.backend import target_of
-from chameleon_ray.networks import choose_layers, network as network_layers
+from chameleon_ray.networks import choose_layers
 from chameleon_ray.plan import make_plan
 from chameleon_ray.presets import load_env
 from chameleon_ray.records import Provenance, Record, read_records
@@ -76,9 +76,9 @@ def write_run(run: Place, out: Path) -> list[Written]:
     if manifest.get("kind") == "function":
         written = _write_function(run, manifest, out)
     else:
-        name = manifest["network"]
-        layers = choose_layers(network_layers(name), manifest.get("layers") or ())
-        files = {out / f"{name}_layer{layer.index}.json.gz": layer for layer in layers}
+        whole = history.network_of(manifest)
+        layers = choose_layers(whole.layers, manifest.get("layers") or ())
+        files = {out / f"{whole.file_name}_layer{layer.index}.json.gz": layer for layer in layers}
         written = _write_layers(run, files)
     if not written:
         raise RunFolderError(
@@ -121,7 +121,6 @@ def sweep(
     from chameleon_ray import network_tuner
 
     _check_file(out)
-    choose_layers(network_layers(network), (layer,), option="--layer")
     if load_env(env)[1].on_gpus:
         raise SettingsError(
             f"env {env!r}: a layer is measured whole on a CPU alone; of a GPU, `record --run RUN` "

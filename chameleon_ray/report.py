@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from chameleon_ray.networks import Untuned
 from chameleon_ray.results import PHASES, LayerResult, NetworkResult
 from chameleon_ray.text import duration, geometric_mean, milliseconds, ratio, speed
 
@@ -45,6 +47,7 @@ def to_json(result: NetworkResult) -> dict[str, object]:
         "finished": result.finished,
         "run": result.run,
         "versions": dict(result.versions),
+        "untuned": [asdict(one) for one in result.untuned],
         "damaged": list(result.damaged),
         "drifts": list(result.drifts),
     }
@@ -166,7 +169,7 @@ def _summary(result: NetworkResult) -> list[str]:
         f"{name} was damaged and is set aside; what it held was measured again."
         for name in result.damaged
     ]
-    lines += result.drifts
+    lines += [*untuned(result.untuned), *result.drifts]
     if not result.finished:
         lines.append(
             "The run ended before all measurements were made; what is above is the best so far."
@@ -176,6 +179,22 @@ def _summary(result: NetworkResult) -> list[str]:
             f"Every measurement is in {result.run}; see it again: chameleon-ray show {result.run}"
         )
     return lines
+
+
+def untuned(found: Sequence[Untuned]) -> list[str]:
+    """What of a model is compiled as it is: a line for each reason, and one for the rest."""
+    reasons: dict[str, list[str]] = {}
+    for one in found:
+        reasons.setdefault(one.reason, []).append(f"{one.uses} {one.what}")
+    lines = [
+        f"Not tuned, since {reason.rstrip('.')}: {'; '.join(named)}."
+        for reason, named in reasons.items()
+        if reason
+    ]
+    small = sum(one.uses for one in found if not one.reason)
+    kinds = ", ".join(one.what for one in found if not one.reason)
+    rest = f"{small} small operators are compiled as they are: {kinds}."
+    return [*lines, rest] if small else lines
 
 
 def default_wins(result: NetworkResult) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from chameleon_ray.networks import Untuned
 from chameleon_ray.space import Choice
 from chameleon_ray.tasks import Layer
 
@@ -145,6 +146,7 @@ class NetworkResult:
             the wall time; `other` is the rest, idling included.
         finished: False if a time budget or a signal ended the run first.
         run: The run folder.
+        untuned: What of a model was not tuned.
         damaged: Names of damaged journal files that were set aside; what they held was measured
             again.
         drifts: Which devices became faster or slower, or were shared with other programs, and what
@@ -163,6 +165,7 @@ class NetworkResult:
     finished: bool = True
     run: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
+    untuned: tuple[Untuned, ...] = ()
     damaged: tuple[str, ...] = ()
     drifts: tuple[str, ...] = ()
 

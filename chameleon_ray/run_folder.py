@@ -6,6 +6,8 @@ It holds `run.json`, what the run is, beside the journal's Parquet files.
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -33,9 +35,13 @@ class Manifest:
 
     Two runs with equal manifests measure the same things in the same order. How far a run goes
     (layers, trials, time) is not part of it: going on may go further.
+
+    Attributes:
+        model: The layers of a network that is not the paper's (`Network.to_json`).
     """
 
     network: str
+    model: Mapping[str, Any] | None = None
     env: str
     policy: str
     seed: int
@@ -47,7 +53,8 @@ class Manifest:
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
-        return asdict(self)
+        known = asdict(self)
+        return known if self.model else {k: v for k, v in known.items() if k != "model"}
 
 
 class RunFolder:
@@ -169,6 +176,12 @@ class RunFolder:
                 and set(self._folder.names()) <= {*OWN_FILES, MANIFEST}
             ):
                 self._folder.discard()
+
+
+def new_folder(what: str) -> str:
+    """Where a run of something goes if nobody says so."""
+    stem = re.sub(r"[^\w.-]+", "-", what.removeprefix("torchvision:")).strip("-.")
+    return f"runs/{stem}-{time.strftime('%Y%m%d-%H%M%S')}"
 
 
 def is_in_use(place: Place) -> bool:

@@ -124,8 +124,9 @@ class Layer:
         """A short name for tables, such as `256->512 3x3 s2 @14`."""
         t = self.task
         stride = f" s{t.stride}" if t.stride > 1 else ""
+        groups = f" g{t.groups}" if t.groups > 1 else ""
         kernel = f"{t.kernel_height}x{t.kernel_width}"
-        return f"{t.in_channels}->{t.out_channels} {kernel}{stride} @{t.height}"
+        return f"{t.in_channels}->{t.out_channels} {kernel}{stride}{groups} @{t.height}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,11 +102,13 @@ def test_tune_passes_everything_on(tuner, call, tmp_path):
     code, out, err = call(
         *["tune", "resnet18", "--env", "simulated", "--policy", "random", "--layers", "11, 4"],
         *["--trials", "8", "--time-budget", "1.5h", "--run", tmp_path / "run", "--seed", "3"],
-        *["--address", "auto", "--device", "EPYC"],
+        *["--address", "auto", "--device", "EPYC", "--input", "1x3x8x8", "--trust"],
     )
     assert code == 0
     assert tuner.calls == [
         {
+            "inputs": "1x3x8x8",
+            "trust": True,
             "layers": (11, 4),
             "run": str(tmp_path / "run"),
             "trials": 8,

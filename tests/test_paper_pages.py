@@ -87,10 +87,11 @@ def write_space(path, luck):
     path.write_text(json.dumps(head | {"tune_params": values, "cache": cache}))
 
 
-def tune_here(network, *, env, policy, layers, trials, run, seed, on_progress):
+def tune_here(network, *, inputs, env, policy, layers, trials, run, seed, on_progress):
     """What `tune` leaves behind, by searches in this process."""
     plan = make_plan(
         network,
+        inputs=inputs,
         env=env,
         policy=policy,
         layers=layers,

@@ -1,8 +1,13 @@
-"""The convolutions of the paper's three networks (Tables 4 and 5), as data."""
+"""Networks as layers: the paper's three as data (Tables 4 and 5), and models that somebody has.
+
+What a name stands for is in `source`; `model` loads it as a graph, and `extract` finds its layers.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.tasks import Conv2d, Layer
@@ -43,6 +48,69 @@ _RESNET18 = (
 _TABLES = {"alexnet": _ALEXNET, "resnet18": _RESNET18, "vgg16": _VGG16}
 
 NETWORKS = tuple(_TABLES)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Untuned:
+    """Operators of a model that are compiled as they are.
+
+    Attributes:
+        what: The operator; with its shapes, if it takes long.
+        reason: Why it is not tuned; empty for those that take little time.
+        uses: How often the model has it.
+    """
+
+    what: str
+    reason: str
+    uses: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """What is tuned, layer by layer.
+
+    Attributes:
+        name: As the user wrote it.
+        layers: Those that are known, numbered from 1.
+        untuned: What else a model has.
+        inputs: What a model takes, as `--input` takes it; empty for the paper's networks.
+        stem: A short name that files may have.
+    """
+
+    name: str
+    layers: tuple[Layer, ...]
+    untuned: tuple[Untuned, ...] = ()
+    inputs: str = ""
+    stem: str = ""
+
+    @property
+    def file_name(self) -> str:
+        """What its files are called."""
+        return self.stem or self.name
+
+    def to_json(self) -> dict[str, object]:
+        """What of a model a run folder holds: it may not be there any longer when that is read."""
+        return {
+            "inputs": self.inputs,
+            "layers": [[layer.index, layer.task.key, layer.uses] for layer in self.layers],
+            "untuned": [[one.what, one.reason, one.uses] for one in self.untuned],
+        }
+
+    @classmethod
+    def from_json(cls, name: str, found: Mapping[str, Any]) -> Network:
+        """A model as a run folder holds it."""
+        return cls(
+            name=name,
+            inputs=found["inputs"],
+            layers=tuple(
+                Layer(index=index, task=Conv2d.from_key(key), uses=uses)
+                for index, key, uses in found["layers"]
+            ),
+            untuned=tuple(
+                Untuned(what=what, reason=reason, uses=uses)
+                for what, reason, uses in found["untuned"]
+            ),
+        )
 
 
 def network(name: str) -> tuple[Layer, ...]:

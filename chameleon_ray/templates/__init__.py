@@ -89,6 +89,5 @@ def check_supported(task: Conv2d, target: Target) -> None:
         architecture(target.model)
     if task.groups > 1:
         raise UnsupportedError(
-            f"{task.key}: grouped convolution (groups={task.groups}) has no template yet; "
-            "leave the layer out with --layers."
+            f"{task.key}: grouped convolution (groups={task.groups}) has no template yet."
         )

@@ -1,0 +1,198 @@
+"""A model as a graph of operators (TVM's Relax), whatever it came as. Imports torch and TVM."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import tvm
+from tvm import relax
+
+from chameleon_ray.errors import ChameleonError, MachineError, SettingsError, UnsupportedError
+from chameleon_ray.networks import pt2
+from chameleon_ray.networks.source import Input, Source
+from chameleon_ray.plugins import load as load_named
+
+_OPS_OF_TORCHVISION = ("nms", "qnms")
+
+
+def load_graph(source: Source) -> tvm.IRModule:
+    """The graph of a model: its function `main` takes what the model takes; weights are constants.
+
+    Norms that follow a convolution are folded into it, and so is what depends on constants alone.
+
+    Raises:
+        SettingsError: It cannot be found, or is damaged.
+        UnsupportedError: It cannot be exported, or has operators that TVM does not know.
+        MachineError: The package that it takes is not installed.
+    """
+    graph = _of_onnx(source) if source.kind == "onnx" else _of_program(exported(source), source)
+    return _folded(graph)
+
+
+def torch_module(source: Source) -> torch.nn.Module:
+    """The module itself, to be run beside ours.
+
+    Raises:
+        SettingsError: There is none of that name.
+        UnsupportedError: It is a file, or the function returns something else.
+        MachineError: torchvision is not installed.
+    """
+    if source.kind == "torchvision":
+        return _of_torchvision(source.stem)
+    if source.kind == "pt2":
+        module: torch.nn.Module = exported(source).module()
+        return module
+    if source.kind == "onnx":
+        raise UnsupportedError(f"{source.name}: an ONNX file has no torch module.")
+    found = load_named(source.name, what="network")
+    found = found() if callable(found) and not isinstance(found, torch.nn.Module) else found
+    if not isinstance(found, torch.nn.Module):
+        raise UnsupportedError(
+            f"{source.name}: it returns a {type(found).__name__}, and a torch.nn.Module is needed."
+        )
+    return found.eval()
+
+
+def exported(source: Source) -> torch.export.ExportedProgram:
+    """What torch makes of a module for these inputs, or what a file holds.
+
+    Raises:
+        SettingsError: It cannot be found, or is damaged.
+        UnsupportedError: It cannot be exported; the message has torch's first line.
+    """
+    if source.kind == "pt2":
+        return pt2.load(source.name, trust=source.trust)
+    module = torch_module(source)
+    examples = tuple(map(example, source.inputs))
+    try:
+        with torch.inference_mode():
+            return torch.export.export(module, examples)
+    except Exception as error:  # whatever a model's own code may raise
+        raise UnsupportedError(
+            f"{source.name} with --input {source.written_inputs}: torch.export cannot take it: "
+            f"{_first_line(error)} Often a branch on values or a shape that does not fit; "
+            "https://docs.pytorch.org/docs/stable/export.html tells how others got past it."
+        ) from error
+
+
+def example(of: Input) -> torch.Tensor:
+    """Some input of a shape and type: numbers around zero, indices of zero."""
+    dtype = getattr(torch, of.dtype)
+    if dtype.is_floating_point:
+        return torch.randn(of.shape, generator=torch.Generator().manual_seed(0), dtype=dtype)
+    return torch.zeros(of.shape, dtype=dtype)
+
+
+def inputs_of(graph: tvm.IRModule) -> tuple[Input, ...]:
+    """What a graph takes."""
+    return tuple(
+        Input(shape=tuple(map(int, parameter.ty.shape)), dtype=str(parameter.ty.dtype))
+        for parameter in graph["main"].params
+    )
+
+
+def _of_torchvision(name: str) -> torch.nn.Module:
+    models = _torchvision().models
+    if name not in models.list_models():
+        raise SettingsError(
+            f"torchvision has no model {name!r}; it has {', '.join(models.list_models())}."
+        )
+    torch.manual_seed(0)  # weights are random, and the same each time
+    module: torch.nn.Module = models.get_model(name, weights=None)
+    return module.eval()
+
+
+def _torchvision() -> Any:
+    """torchvision, also where its operators were built for another torch: its models need none."""
+    try:
+        import torchvision
+    except ImportError as error:
+        raise MachineError(
+            f"torchvision cannot be imported ({error}): pip install torchvision."
+        ) from error
+    except RuntimeError:  # it declares kernels of operators that it has not brought
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        for name in _OPS_OF_TORCHVISION:
+            library.define(  # type: ignore[no-untyped-call]
+                f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+            )
+        import torchvision
+
+        torchvision.kept = library  # for as long as it is there
+    return torchvision
+
+
+def _of_program(program: torch.export.ExportedProgram, source: Source) -> tvm.IRModule:
+    from tvm.relax.frontend.torch import from_exported_program
+
+    with _importing(source):
+        return from_exported_program(
+            program, keep_params_as_input=False, unwrap_unit_return_tuple=True
+        )
+
+
+def _of_onnx(source: Source) -> tvm.IRModule:
+    try:
+        import onnx
+    except ImportError as error:
+        raise MachineError("ONNX files take the package onnx: pip install onnx.") from error
+    from tvm.relax.frontend.onnx import from_onnx
+
+    try:
+        model = onnx.load(source.name)
+        onnx.checker.check_model(model)
+    except Exception as error:  # damaged, or weights beside it that are missing
+        raise SettingsError(
+            f"{source.name}: not a whole ONNX model: {_first_line(error)}"
+        ) from error
+    weights = {tensor.name for tensor in model.graph.initializer}
+    names = [value.name for value in model.graph.input if value.name not in weights]
+    shapes = None
+    if source.inputs:
+        if len(names) != len(source.inputs):
+            raise SettingsError(f"--input: {source.name} takes {len(names)}: {', '.join(names)}.")
+        shapes = {name: list(i.shape) for name, i in zip(names, source.inputs, strict=True)}
+    else:
+        _check_static(source, model, names)
+    with _importing(source):
+        return from_onnx(model, shape_dict=shapes, keep_params_in_input=False)
+
+
+def _check_static(source: Source, model: Any, names: list[str]) -> None:
+    for value in model.graph.input:
+        sizes = [d.dim_param or d.dim_value for d in value.type.tensor_type.shape.dim]
+        if value.name in names and not all(isinstance(size, int) and size for size in sizes):
+            raise SettingsError(
+                f"{source.name}: input {value.name!r} is {'x'.join(map(str, sizes))}, and code is "
+                "made for one size: name it with --input, such as --input 1x3x224x224."
+            )
+
+
+@contextlib.contextmanager
+def _importing(source: Source) -> Iterator[None]:
+    try:
+        yield
+    except ChameleonError:
+        raise
+    except Exception as error:  # TVM raises several kinds
+        raise UnsupportedError(
+            f"{source.name}: TVM {tvm.__version__} cannot take it: {_first_line(error)}"
+        ) from error
+
+
+def _folded(graph: tvm.IRModule) -> tvm.IRModule:
+    """With norms in the convolutions before them, and nothing left that constants decide."""
+    passes = (
+        relax.transform.FoldBatchnormToConv2D(),
+        relax.transform.DecomposeOpsForInference(),
+        relax.transform.FoldConstant(),
+        relax.transform.DeadCodeElimination(),
+    )
+    return tvm.transform.Sequential(passes)(graph)
+
+
+def _first_line(error: BaseException) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), repr(error))
