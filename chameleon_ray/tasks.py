@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 from chameleon_ray.errors import UnsupportedError
 
 GpuTemplate = Literal["direct", "gemm", "gemm_tf32", "gemm_float16"]
+Step = Literal["bias", "add", "relu", "clip6", "silu"]
 ROUNDING: frozenset[GpuTemplate] = frozenset({"gemm_tf32", "gemm_float16"})
 
 
@@ -36,11 +37,16 @@ class NamedTask:
 class Conv2d:
     """One 2-D convolution, NCHW, with as many zeros of padding on all four sides.
 
-    Two layers of equal shape are the same task, and are tuned once.
+    Two layers of equal shape and epilogue are the same task, and are tuned once.
+
+    Attributes:
+        epilogue: What is done with each output before it is written: a bias of its filter or the
+            number of another tensor is added, it is made at least 0, between 0 and 6, or x times
+            its logistic function.
 
     Raises:
-        UnsupportedError: The filter is larger than the padded input, or the channels don't
-            divide into the groups.
+        UnsupportedError: The filter is larger than the padded input, the channels don't divide
+            into the groups, or the epilogue has a step that is not known.
     """
 
     in_channels: int
@@ -54,16 +60,19 @@ class Conv2d:
     batch: int = 1
     groups: int = 1
     dtype: Literal["float32"] = "float32"
+    epilogue: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
         for field in fields(self):
             value = getattr(self, field.name)
-            if field.name != "dtype" and value < (0 if field.name == "padding" else 1):
+            if isinstance(value, int) and value < (0 if field.name == "padding" else 1):
                 raise UnsupportedError(f"conv2d: {field.name} is {value}; it must be positive.")
         if self.out_height < 1 or self.out_width < 1:
             raise UnsupportedError(f"{self.key}: the filter is larger than the padded input.")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise UnsupportedError(f"{self.key}: the channels do not divide into the groups.")
+        if unknown := set(self.epilogue) - set(get_args(Step)):
+            raise UnsupportedError(f"{self.key}: no step {', '.join(sorted(unknown))} is known.")
 
     @property
     def out_height(self) -> int:
@@ -88,6 +97,7 @@ class Conv2d:
             f"conv2d_n{self.batch}_c{self.in_channels}x{self.height}x{self.width}"
             f"_k{self.out_channels}x{self.kernel_height}x{self.kernel_width}"
             f"_s{self.stride}_p{self.padding}_g{self.groups}_{self.dtype}"
+            + "".join(f"_{step}" for step in self.epilogue)
         )
 
     @classmethod
@@ -100,14 +110,17 @@ class Conv2d:
         match = _KEY.fullmatch(key)
         if not match:
             raise UnsupportedError(f"{key!r} is not the key of a conv2d task.")
-        numbers: dict[str, Any] = {name: int(text) for name, text in match.groupdict().items()}
-        return cls(**numbers)
+        found: dict[str, Any] = match.groupdict()
+        epilogue = tuple(step for step in found.pop("epilogue").split("_") if step)
+        numbers: dict[str, Any] = {name: int(text) for name, text in found.items()}
+        return cls(**numbers, epilogue=epilogue)
 
 
 _KEY = re.compile(
     r"conv2d_n(?P<batch>\d+)_c(?P<in_channels>\d+)x(?P<height>\d+)x(?P<width>\d+)"
     r"_k(?P<out_channels>\d+)x(?P<kernel_height>\d+)x(?P<kernel_width>\d+)"
     r"_s(?P<stride>\d+)_p(?P<padding>\d+)_g(?P<groups>\d+)_float32"
+    r"(?P<epilogue>(_[a-z]+\d?)*)"
 )
 
 
@@ -126,7 +139,8 @@ class Layer:
         stride = f" s{t.stride}" if t.stride > 1 else ""
         groups = f" g{t.groups}" if t.groups > 1 else ""
         kernel = f"{t.kernel_height}x{t.kernel_width}"
-        return f"{t.in_channels}->{t.out_channels} {kernel}{stride}{groups} @{t.height}"
+        epilogue = "".join(f" +{step}" for step in t.epilogue)
+        return f"{t.in_channels}->{t.out_channels} {kernel}{stride}{groups} @{t.height}{epilogue}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,9 +1,12 @@
 """Models of other people as networks: what their layers are, and what is refused."""
 
 import zipfile
+from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
+from small_models import small
 
 from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
 from chameleon_ray.networks import Network
@@ -14,91 +17,45 @@ from chameleon_ray.tasks import Conv2d, Target
 TARGET = Target(model="znver4", lanes=16, cores=2)
 
 
-class Small(torch.nn.Module):
-    """Two equal convolutions, one with groups, one dilated, and a product."""
-
-    def __init__(self):
-        super().__init__()
-        self.first = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
-        self.norm = torch.nn.BatchNorm2d(8)
-        self.twice = torch.nn.ModuleList(torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
-        self.grouped = torch.nn.Conv2d(8, 8, 3, groups=8)
-        self.dilated = torch.nn.Conv2d(8, 8, 3, dilation=2)
-        self.last = torch.nn.Linear(8, 5)
-
-    def forward(self, x):
-        """From an image to five numbers."""
-        x = torch.relu(self.norm(self.first(x)))
-        for layer in self.twice:
-            x = torch.relu(layer(x)) + x
-        x = self.dilated(torch.relu(self.grouped(x)))
-        return self.last(x.mean((2, 3)))
-
-
-def small():
-    """The model, with norms that change something."""
-    torch.manual_seed(0)
-    module = Small()
-    module.norm.running_mean.uniform_(-1, 1)
-    module.norm.running_var.uniform_(0.5, 2)
-    return module
-
-
-def product():
-    """A model without a convolution."""
-    return torch.nn.Linear(4, 2)
-
-
-def not_a_module():
-    """Something else."""
-    return 3
-
-
-class Branching(torch.nn.Module):
-    """What torch.export does not take."""
-
-    def forward(self, x):
-        """Depends on the values."""
-        return x + 1 if x.sum() > 0 else x
-
-
-def branching():
-    """The model."""
-    return Branching()
-
-
-@pytest.fixture
-def here(monkeypatch):
-    """This module, by a name that can be imported."""
-    monkeypatch.syspath_prepend(str(__file__).rpartition("/")[0])
-    return "test_models"
-
-
-def test_a_function_s_module_becomes_layers(here):
+def test_a_function_s_module_becomes_layers():
     """Each shape once with its uses, in order; the rest is named with the reason."""
-    found = look_up(f"{here}:small", "1x3x16x16")
+    found = look_up("small_models:small", "1x3x16x16")
     assert [(layer.index, layer.uses) for layer in found.layers] == [(1, 1), (2, 2), (3, 1)]
     assert found.layers[1].task == Conv2d(
         in_channels=8, out_channels=8, height=16, width=16, kernel_height=3, kernel_width=3,
-        padding=1,
+        padding=1, epilogue=("bias", "relu", "add"),
     )  # fmt: skip
     assert found.inputs == "1x3x16x16"
     reasons = {one.what.split()[0]: one.reason for one in found.untuned}
     assert reasons["conv2d"] == "it is dilated"
     assert reasons["matmul"] == "there is no template for it yet"
-    assert reasons["relu"] == ""
+    assert reasons["mean"] == ""
+    assert "relu" not in reasons  # it is in the convolutions
 
 
-def test_layers_without_a_template_keep_their_numbers_from_others(here):
+def test_a_layer_has_what_follows_it_in_the_network():
+    """One of two branches takes the addition of both; activations of three kinds."""
+    found = look_up("small_models:residual", "1x8x16x16")
+    assert [layer.task.epilogue for layer in found.layers] == [
+        ("bias", "relu"),
+        ("bias", "add", "relu"),
+        ("bias",),
+        ("bias", "clip6"),
+        ("bias", "silu"),
+    ]
+    assert [one.what for one in found.untuned] == []
+
+
+def test_layers_without_a_template_keep_their_numbers_from_others():
     """They are among the untuned; the others' numbers stay."""
-    found = tunable(look_up(f"{here}:small", "1x3x16x16"), TARGET)
+    found = tunable(look_up("small_models:small", "1x3x16x16"), TARGET)
     assert [layer.index for layer in found.layers] == [1, 2]
-    assert "8->8 3x3 g8 @16" in [one.what for one in found.untuned]
+    assert "8->8 3x3 g8 @16 +bias +relu" in [one.what for one in found.untuned]
 
 
-def test_a_run_folder_holds_a_model_s_layers(here):
+def test_a_run_folder_holds_a_model_s_layers():
     """So that it can be read where the model is not."""
-    found = look_up(f"{here}:small", "1x3x16x16")
+    found = look_up("small_models:small", "1x3x16x16")
     again = Network.from_json(found.name, found.to_json())
     assert (again.layers, again.untuned, again.inputs) == (
         found.layers,
@@ -108,24 +65,37 @@ def test_a_run_folder_holds_a_model_s_layers(here):
 
 
 @pytest.mark.parametrize(
-    ("name", "layers", "uses"),
+    ("name", "shapes", "uses"),
     [("resnet18", 11, 20), ("squeezenet1_0", 22, 26), ("mobilenet_v2", 30, 52)],
 )
 @pytest.mark.slow
-def test_models_of_torchvision_have_the_convolutions_that_they_are_known_for(name, layers, uses):
+def test_models_of_torchvision_have_the_convolutions_that_they_are_known_for(name, shapes, uses):
     """ResNet-18 as the paper has it, but for its projection in the first stage."""
     found = look_up(f"torchvision:{name}")
-    assert len(found.layers) == layers
-    assert sum(layer.uses for layer in found.layers) == uses
+    plain = Counter()
+    for layer in found.layers:
+        plain[replace(layer.task, epilogue=())] += layer.uses
+    assert len(plain) == shapes
+    assert plain.total() == uses
     if name == "resnet18":
         paper = {layer.task: layer.uses for layer in look_up("resnet18").layers}
-        assert {layer.task: layer.uses for layer in found.layers}.items() <= paper.items()
+        assert plain.items() <= paper.items()
 
 
-def test_files_of_torch_export_and_onnx_have_the_same_layers(here, tmp_path):
+def test_on_a_gpu_layers_are_tuned_without_what_follows_them():
+    """Its templates have none; equal shapes are one layer then."""
+    found = look_up("small_models:residual", "1x8x16x16")
+    on_gpu = tunable(found, Target(kind="cuda", model="sm_90", cores=132))
+    assert [layer.task.epilogue for layer in on_gpu.layers] == [()] * 5
+    assert [layer.task for layer in on_gpu.layers] == [
+        replace(layer.task, epilogue=()) for layer in found.layers
+    ]
+
+
+def test_files_of_torch_export_and_onnx_have_the_same_layers(tmp_path):
     """Whatever the model came as."""
     pytest.importorskip("onnx")
-    of_function = look_up(f"{here}:small", "1x3x16x16")
+    of_function = look_up("small_models:small", "1x3x16x16")
     program = torch.export.export(small().eval(), (torch.zeros(1, 3, 16, 16),))
     torch.export.save(program, tmp_path / "small.pt2")
     found = look_up(str(tmp_path / "small.pt2"))
@@ -166,17 +136,17 @@ def test_damaged_files_are_named(tmp_path, content, suffix):
         ("torchvision:resnet19", "", SettingsError, r"no model 'resnet19'.*resnet18"),
         ("gone.onnx", "", SettingsError, "no such file"),
         ("gone.pt2", "", SettingsError, "no such file"),
-        ("test_models:small", "", SettingsError, r"--input 1x3x224x224"),
-        ("test_models:small", "3xx4", SettingsError, r"'3xx4' is no shape"),
-        ("test_models:small", "1x3x0x4", SettingsError, r"is no shape"),
-        ("test_models:small", "1x3:complex", SettingsError, r"is no shape.*int64"),
-        ("test_models:small", "1x4x16x16", UnsupportedError, r"torch\.export cannot take it"),
-        ("test_models:branching", "1x4", UnsupportedError, r"torch\.export cannot take it"),
-        ("test_models:not_a_module", "1x4", UnsupportedError, r"returns a int.*Module"),
-        ("test_models:absent", "1x4", SettingsError, r"'test_models:absent' cannot be imported"),
+        ("small_models:small", "", SettingsError, r"--input 1x3x224x224"),
+        ("small_models:small", "3xx4", SettingsError, r"'3xx4' is no shape"),
+        ("small_models:small", "1x3x0x4", SettingsError, r"is no shape"),
+        ("small_models:small", "1x3:complex", SettingsError, r"is no shape.*int64"),
+        ("small_models:small", "1x4x16x16", UnsupportedError, r"torch\.export cannot take it"),
+        ("small_models:branching", "1x4", UnsupportedError, r"torch\.export cannot take it"),
+        ("small_models:not_a_module", "1x4", UnsupportedError, r"returns a int.*Module"),
+        ("small_models:absent", "1x4", SettingsError, r"'small_models:absent' cannot be imported"),
     ],
 )
-def test_what_cannot_be_is_refused_with_the_remedy(here, name, inputs, error, message):
+def test_what_cannot_be_is_refused_with_the_remedy(name, inputs, error, message):
     """Names, files, shapes and modules."""
     with pytest.raises(error, match=message):
         look_up(name, inputs)
@@ -191,7 +161,7 @@ def test_inputs_are_written_as_they_are_read():
     assert source_of("a:b", "1x16:int64").written_inputs == "1x16:int64"
 
 
-def test_a_model_of_which_nothing_can_be_tuned_is_refused(here):
+def test_a_model_of_which_nothing_can_be_tuned_is_refused():
     """The message says what it has."""
     with pytest.raises(UnsupportedError, match=r"nothing of it can be tuned yet.*matmul"):
-        tunable(look_up(f"{here}:product", "1x4"), TARGET)
+        tunable(look_up("small_models:product", "1x4"), TARGET)

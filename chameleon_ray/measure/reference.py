@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,32 @@ def inputs(task: Conv2d, seed: int) -> tuple[Array, Array]:
     return data, rng.standard_normal(filters, dtype=np.float32)
 
 
+def epilogue_inputs(task: Conv2d, seed: int) -> tuple[Array, ...]:
+    """What the steps of the epilogue take, in their order: `(1,F,1,1)` of a bias, `(N,F,OH,OW)`."""
+    rng = np.random.default_rng((seed, 1))
+    shapes = {"bias": (1, task.out_channels, 1, 1), "add": output_shape(task)}
+    takes = [shapes[step] for step in task.epilogue if step in shapes]
+    return tuple(rng.standard_normal(shape, dtype=np.float32) for shape in takes)
+
+
+def after_epilogue(
+    output: torch.Tensor, task: Conv2d, arrays: Sequence[torch.Tensor]
+) -> torch.Tensor:
+    """The output of a convolution after all steps of its epilogue."""
+    left = iter(arrays)
+    for step in task.epilogue:
+        match step:
+            case "bias" | "add":
+                output = output + next(left)
+            case "relu":
+                output = torch.relu(output)
+            case "clip6":
+                output = torch.clamp(output, 0.0, 6.0)
+            case "silu":
+                output = torch.nn.functional.silu(output)
+    return output
+
+
 def output_shape(task: Conv2d) -> tuple[int, int, int, int]:
     """`(N, F, OH, OW)`."""
     return task.batch, task.out_channels, task.out_height, task.out_width
@@ -29,12 +56,15 @@ def output_shape(task: Conv2d) -> tuple[int, int, int, int]:
 def expected(task: Conv2d, seed: int) -> Array:
     """What torch computes of the inputs, on this CPU."""
     data, weight = inputs(task, seed)
-    result: Array = torch.nn.functional.conv2d(
+    convolved = torch.nn.functional.conv2d(
         torch.tensor(data),
         torch.tensor(weight),
         stride=task.stride,
         padding=task.padding,
         groups=task.groups,
+    )
+    result: Array = after_epilogue(
+        convolved, task, [*map(torch.tensor, epilogue_inputs(task, seed))]
     ).numpy()
     return result
 

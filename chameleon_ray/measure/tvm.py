@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
 
@@ -19,11 +20,19 @@ from chameleon_ray.errors import MachineError
 from chameleon_ray.measure import Kernel
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.measure.pinning import main_thread_apart, waited_seconds
-from chameleon_ray.measure.reference import expected, inputs, output_shape, relative_error
+from chameleon_ray.measure.reference import (
+    after_epilogue,
+    epilogue_inputs,
+    expected,
+    inputs,
+    output_shape,
+    relative_error,
+)
 from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import schedule
+from chameleon_ray.templates.cpu_conv2d import packed
 
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
 _LANES = (("avx512f", 16), ("avx", 8), ("", 4))
@@ -91,12 +100,11 @@ class TvmKernel:
     def __init__(self, function: Callable[..., Any], task: Conv2d, lanes: int, seed: int) -> None:
         self._function = function
         self._task, self._seed = task, seed
-        self._data, self._weight = _inputs(task, lanes, seed)
-        self._out = _output(task)
+        self._inputs, self._out = _inputs(task, lanes, seed), _output(task)
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls` in a row."""
-        function, arguments = self._function, (self._data, self._weight, self._out)
+        function, arguments = self._function, (*self._inputs, self._out)
         start = time.perf_counter()
         for _ in range(calls):
             function(*arguments)
@@ -105,16 +113,19 @@ class TvmKernel:
     def error(self) -> float:
         """max|a-b| / max|b| of one execution into an output of NaNs, against torch."""
         self._out.copyfrom(np.full(self._out.shape, np.nan, dtype=self._task.dtype))
-        self._function(self._data, self._weight, self._out)
+        self._function(*self._inputs, self._out)
         return relative_error(self._out.numpy(), _expected(self._task, self._seed))
 
 
 class TorchKernel:
-    """torch's own convolution (oneDNN) on the same inputs and as many threads."""
+    """torch's own convolution (oneDNN) and epilogue on the same inputs and as many threads."""
 
     def __init__(self, task: Conv2d, seed: int) -> None:
-        data, weight = inputs(task, seed)
-        self._task, self._data, self._weight = task, torch.tensor(data), torch.tensor(weight)
+        arrays = (*inputs(task, seed), *epilogue_inputs(task, seed))
+        self._data, self._weight, *self._others = map(torch.tensor, arrays)
+        self._task, first = task, task.epilogue[:1]
+        self._bias = self._others.pop(0).flatten() if first == ("bias",) else None
+        self._rest = replace(task, epilogue=task.epilogue[1:]) if first == ("bias",) else task
         self.time(1)  # starts torch's threads before anything is bound
 
     def time(self, calls: int) -> float:
@@ -123,9 +134,10 @@ class TorchKernel:
         with torch.inference_mode():
             start = time.perf_counter()
             for _ in range(calls):
-                torch.nn.functional.conv2d(
-                    self._data, self._weight, stride=t.stride, padding=t.padding, groups=t.groups
+                convolved = torch.nn.functional.conv2d(
+                    self._data, self._weight, self._bias, t.stride, t.padding, groups=t.groups
                 )
+                after_epilogue(convolved, self._rest, self._others)
             return (time.perf_counter() - start) / calls
 
     def error(self) -> float:
@@ -135,11 +147,10 @@ class TorchKernel:
 
 @lru_cache(maxsize=_TASKS)
 def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
-    """Input, and filters packed to `(F/lanes, C/groups, KH, KW, lanes)`."""
+    """Input, packed filters, and what the epilogue takes."""
     data, weight = inputs(task, seed)
-    padded = np.pad(weight, ((0, -task.out_channels % lanes), (0, 0), (0, 0), (0, 0)))
-    packed = padded.reshape(-1, lanes, *weight.shape[1:]).transpose(0, 2, 3, 4, 1)
-    return tvm.runtime.tensor(data), tvm.runtime.tensor(np.ascontiguousarray(packed))
+    arrays = (data, packed(weight, lanes), *epilogue_inputs(task, seed))
+    return tuple(map(tvm.runtime.tensor, arrays))
 
 
 @lru_cache(maxsize=_TASKS)

@@ -140,6 +140,14 @@ def network(name: str) -> tuple[Layer, ...]:
     )
 
 
+def numbered(uses: Mapping[Conv2d, int]) -> tuple[Layer, ...]:
+    """Layers from tasks and how often each is used, in that order, numbered from 1."""
+    return tuple(
+        Layer(index=index, task=task, uses=count)
+        for index, (task, count) in enumerate(uses.items(), start=1)
+    )
+
+
 def choose_layers(
     layers: Sequence[Layer], numbers: Sequence[int], *, option: str = "--layers"
 ) -> tuple[Layer, ...]:

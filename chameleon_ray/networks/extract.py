@@ -3,59 +3,154 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tvm
 from tvm import ir, relax
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.networks import Untuned
-from chameleon_ray.tasks import Conv2d, Layer
+from chameleon_ray.networks import Untuned, numbered
+from chameleon_ray.tasks import Conv2d, Layer, Step
 
-_CONV2D = "relax.nn.conv2d"
+_CONV2D = "conv2d"
+_NO_TEMPLATE = "there is no template for it yet"
 _HEAVY = ("conv1d", "conv3d", "conv2d_transpose", "conv1d_transpose", "matmul", "attention")
 
 
 def layers_of(graph: tvm.IRModule) -> tuple[tuple[Layer, ...], tuple[Untuned, ...]]:
     """The convolutions of a graph in the order in which they come first, and the rest.
 
-    Layers of equal shape are one, with as many uses.
+    Layers of equal shape and epilogue are one, with as many uses.
     """
-    uses: Counter[Conv2d] = Counter()
+    tasks = tasks_in(graph)
     others: Counter[tuple[str, str]] = Counter()
-    for call in calls(graph):
-        name = call.op.name.removeprefix("relax.").removeprefix("nn.")
-        if call.op.name == _CONV2D:
-            try:
-                uses[task_of(call)] += 1
-            except UnsupportedError as reason:
-                others[_shown(name, call), str(reason)] += 1
-        elif name in _HEAVY:
-            others[_shown(name, call), "there is no template for it yet"] += 1
+    within = {step for found in tasks.values() for step in found.steps}
+    for binding in _bindings(graph):
+        call, name = binding.value, _name(binding.value)
+        if binding.var in tasks or binding.var in within:
+            continue
+        if name == _CONV2D:
+            others[_shown(call), _reason(call)] += 1
         else:
-            others[name, ""] += 1
-    layers = tuple(
-        Layer(index=index, task=task, uses=count)
-        for index, (task, count) in enumerate(uses.items(), start=1)
-    )
+            heavy = name in _HEAVY
+            others[_shown(call) if heavy else name, _NO_TEMPLATE if heavy else ""] += 1
+    layers = numbered(Counter(found.task for found in tasks.values()))
     return layers, tuple(
         Untuned(what=what, reason=reason, uses=count)
         for (what, reason), count in sorted(others.items(), key=lambda item: not item[0][1])
     )
 
 
-def calls(graph: tvm.IRModule) -> Iterator[Any]:
-    """The operators of a graph, in order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A convolution in a graph.
+
+    Attributes:
+        call: The operator.
+        task: What it computes, its epilogue included.
+        steps: The variables of that.
+    """
+
+    call: Any
+    task: Conv2d
+    steps: tuple[Any, ...]
+
+
+def tasks_in(graph: tvm.IRModule) -> dict[Any, Found]:
+    """The convolutions of a graph that are tasks, by the variables that they are bound to."""
+    bindings = list(_bindings(graph))
+    users: dict[Any, list[Any]] = {}
+    for binding in bindings:
+        for argument in binding.value.args:
+            if isinstance(argument, relax.Var):
+                users.setdefault(argument, []).append(binding)
+    found: dict[Any, Found] = {}
+    taken: set[Any] = set()
+    for binding in bindings:
+        if _name(binding.value) != _CONV2D:
+            continue
+        try:
+            task = task_of(binding.value)
+        except UnsupportedError:
+            continue
+        steps, bound = _epilogue(binding.var, users, taken)
+        taken |= set(bound)
+        found[binding.var] = Found(
+            call=binding.value, task=replace(task, epilogue=steps), steps=bound
+        )
+    return found
+
+
+def _epilogue(
+    variable: Any, users: Mapping[Any, Sequence[Any]], taken: set[Any]
+) -> tuple[tuple[Step, ...], tuple[Any, ...]]:
+    """What is done with a convolution's output alone, and the variables that this is bound to."""
+    steps: list[Step] = []
+    variables: list[Any] = []
+    while (after := _after(variable, users)) and not taken & set(after[1]):
+        step, bound = after
+        steps.append(step)
+        variables += bound
+        variable = bound[-1]
+    return tuple(steps), tuple(variables)
+
+
+def _after(
+    variable: Any, users: Mapping[Any, Sequence[Any]]
+) -> tuple[Step, tuple[Any, ...]] | None:
+    """The step that alone uses a variable, and what it is bound to; the last is its result."""
+    uses = users.get(variable, ())
+    if len(uses) == 1:
+        step = _step(uses[0].value, variable)
+        return (step, (uses[0].var,)) if step else None
+    if [_name(use.value) for use in uses] == ["sigmoid", "multiply"]:
+        sigmoid, product = (use.var for use in uses)
+        if [use.var.same_as(product) for use in users.get(sigmoid, ())] == [True]:
+            return "silu", (sigmoid, product)
+    return None
+
+
+def _step(call: Any, variable: Any) -> Step | None:
+    match _name(call):
+        case "relu" | "silu" as step:
+            return step
+        case "clip":
+            ends = [float(end.value) for end in call.args[1:]]
+            return "clip6" if ends == [0.0, 6.0] else None
+        case "add":
+            (other,) = [x for x in call.args if not x.same_as(variable)] or [variable]
+            shape, theirs = [[*map(int, x.ty.shape)] for x in (variable, other)]
+            if isinstance(other, ir.GenericConst):
+                return "bias" if theirs == [1, shape[1], 1, 1] else None
+            return "add" if theirs == shape else None
+    return None
+
+
+def _bindings(graph: tvm.IRModule) -> Iterator[Any]:
+    """The operators of a graph and what they are bound to, in order."""
     for block in graph["main"].body.blocks:
         for binding in block.bindings:
-            value = binding.value
-            if isinstance(value, relax.Call) and isinstance(value.op, ir.Op):
-                yield value
+            if isinstance(binding.value, relax.Call) and isinstance(binding.value.op, ir.Op):
+                yield binding
+
+
+def _name(call: Any) -> str:
+    name: str = call.op.name
+    return name.removeprefix("relax.").removeprefix("nn.")
+
+
+def _reason(call: Any) -> str:
+    try:
+        task_of(call)
+    except UnsupportedError as reason:
+        return str(reason)
+    return ""
 
 
 def task_of(call: Any) -> Conv2d:
-    """The task of a convolution.
+    """The task of a convolution, without what is done with its output.
 
     Raises:
         UnsupportedError: No task says what it computes; the message says why.
@@ -90,6 +185,6 @@ def task_of(call: Any) -> Conv2d:
     )
 
 
-def _shown(name: str, call: Any) -> str:
-    shapes = ", ".join("x".join(map(str, argument.ty.shape)) for argument in call.args[:2])
-    return f"{name} {shapes}"
+def _shown(call: Any) -> str:
+    shapes = ["x".join(str(int(n)) for n in argument.ty.shape) for argument in call.args[:2]]
+    return f"{_name(call)} {', '.join(shapes)}"

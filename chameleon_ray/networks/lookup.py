@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.networks import Network, Untuned, network
+from chameleon_ray.networks import Network, Untuned, network, numbered
 from chameleon_ray.networks.source import source_of
-from chameleon_ray.tasks import Target
+from chameleon_ray.tasks import Conv2d, Layer, Target
 from chameleon_ray.templates import check_supported
 
 
@@ -40,11 +42,13 @@ def look_up(name: str, inputs: str = "", *, trust: bool = False) -> Network:
 def tunable(found: Network, target: Target) -> Network:
     """The same network; of a model, layers without a template for a target are among the untuned.
 
+    On a GPU, convolutions are tuned without what is done with their output.
+
     Raises:
         UnsupportedError: None is left, or one of the paper's has no template.
     """
     layers, untuned = [], []
-    for layer in found.layers:
+    for layer in _plain(found.layers) if target.kind == "cuda" else found.layers:
         try:
             check_supported(layer.task, target)
             layers.append(layer)
@@ -58,3 +62,11 @@ def tunable(found: Network, target: Target) -> Network:
             f"{', '.join(f'{one.what} ({one.reason})' for one in (*untuned, *found.untuned))}."
         )
     return replace(found, layers=tuple(layers), untuned=(*untuned, *found.untuned))
+
+
+def _plain(layers: Sequence[Layer]) -> tuple[Layer, ...]:
+    """Without epilogues, and so with fewer that differ."""
+    uses: Counter[Conv2d] = Counter()
+    for layer in layers:
+        uses[replace(layer.task, epilogue=())] += layer.uses
+    return numbered(uses)

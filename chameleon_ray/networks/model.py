@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -54,6 +56,18 @@ def torch_module(source: Source) -> torch.nn.Module:
             f"{source.name}: it returns a {type(found).__name__}, and a torch.nn.Module is needed."
         )
     return found.eval()
+
+
+@contextlib.contextmanager
+def onnx_file(source: Source) -> Iterator[Path]:
+    """The model as a file of ONNX: its own, or one that is made for the time being."""
+    if source.kind == "onnx":
+        yield Path(source.name)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "model.onnx"
+        torch.onnx.export(exported(source), (), file, dynamo=True, verbose=False)
+        yield file
 
 
 def exported(source: Source) -> torch.export.ExportedProgram:

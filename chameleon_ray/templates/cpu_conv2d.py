@@ -74,6 +74,13 @@ def filter_vectors(task: Conv2d, target: Target) -> int:
     return -(-task.out_channels // target.lanes)
 
 
+def packed(weight: npt.NDArray[np.float32], lanes: int) -> npt.NDArray[np.float32]:
+    """Filters `(F, C, KH, KW)` as the template has them, `(F/lanes, C, KH, KW, lanes)`."""
+    padded = np.pad(weight, ((0, -len(weight) % lanes), (0, 0), (0, 0), (0, 0)))
+    vectors = padded.reshape(-1, lanes, *weight.shape[1:])
+    return np.ascontiguousarray(vectors.transpose(0, 2, 3, 4, 1))
+
+
 def _register_tile_fits(values: Values) -> BoolArray:
     """Beyond any register file, the accumulators spill at every step."""
     return _register_tile(values) <= _MOST_ACCUMULATORS

@@ -1,0 +1,5 @@
+"""From a model and the best records of its layers to a network that runs.
+
+`best` reads the records, `packing` and `scheduling` make the code, `folder` is what comes out, and
+`bench` times it beside torch and others, each in a process of its own (`contenders`).
+"""

@@ -1,0 +1,168 @@
+"""A deployed network beside what its owner would otherwise use, in turns: `chameleon-ray bench`."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from chameleon_ray.deploy.contenders import NAMES, Array, Contender, Name, Started, Work
+from chameleon_ray.deploy.folder import Deployed, read
+from chameleon_ray.errors import MachineError
+from chameleon_ray.measure.reference import relative_error
+from chameleon_ray.networks.source import Input, parse_inputs, source_of
+
+_QUIET_SECONDS = 0.05  # for the idle threads of whose turn it was to stop spinning
+_TURN_SECONDS = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timed:
+    """What came of one contender.
+
+    Attributes:
+        seconds: Median of a call; None if it does not run.
+        low: With `high`, a 95% interval of the median, over turns.
+        start_seconds: From the start of its process to its first output.
+        peak_bytes: The most memory that its process has had.
+        error: max|a-b| / max|b| of its output against torch's.
+        reason: Why it does not run.
+    """
+
+    name: Name
+    seconds: float | None = None
+    low: float | None = None
+    high: float | None = None
+    start_seconds: float | None = None
+    peak_bytes: int | None = None
+    error: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison:
+    """All of them.
+
+    Attributes:
+        deployed: What was timed.
+        threads: That each could use.
+    """
+
+    deployed: Deployed
+    threads: int
+    timed: tuple[Timed, ...]
+
+
+def bench(
+    folder: Path,
+    *,
+    trust: bool = False,
+    turns: int = 20,
+    names: Sequence[Name] = NAMES,
+    on_start: Callable[[Name], None] | None = None,
+) -> Comparison:
+    """Time a deployed network, and torch and others with the same model, in turns.
+
+    Args:
+        folder: That `deploy` made.
+        trust: Whether what a `.pt2` file pickles may be run.
+        turns: Of each contender.
+        names: Which contenders.
+        on_start: Told which one is being started.
+
+    Raises:
+        SettingsError: It is no such folder.
+        MachineError: Ours does not run.
+    """
+    deployed = read(folder)
+    written = ",".join(deployed.inputs)
+    source = source_of(deployed.network, written, trust=trust)
+    if source is None:  # deploy takes models only
+        raise MachineError(f"{folder}: {deployed.network} is no model.")
+    arrays = tuple(map(some_input, parse_inputs(written)))
+    threads = deployed.target.cores
+    work = Work(folder=folder, source=source, arrays=arrays, threads=threads)
+    with ExitStack() as stack:
+        running: dict[Name, Contender] = {}
+        started: dict[Name, Started | str] = {}
+        for name in names:
+            if on_start is not None:
+                on_start(name)
+            one = Contender(name, work)
+            stack.callback(one.close)
+            started[name] = one.started()
+            if isinstance(started[name], Started):
+                running[name] = one
+        if isinstance(started.get("chameleon"), str):
+            raise MachineError(f"{folder}: it does not run here: {started['chameleon']}.")
+        times = _in_turns(running, turns)
+        peaks = {name: one.peak_bytes() for name, one in running.items()}
+    outputs = (s.output for n in _REFERENCES if isinstance(s := started.get(n), Started))
+    reference = next(outputs, None)
+    return Comparison(
+        deployed=deployed,
+        threads=threads,
+        timed=tuple(
+            _timed(name, started[name], times.get(name, []), peaks.get(name), reference)
+            for name in names
+        ),
+    )
+
+
+_REFERENCES: tuple[Name, ...] = ("torch_eager", "torch_folded", "onnxruntime")
+
+
+def some_input(of: Input) -> Array:
+    """Numbers as of an image, or indices, the same each time."""
+    rng = np.random.default_rng(0)
+    if of.dtype == "float32":
+        return rng.standard_normal(of.shape, dtype=np.float32)
+    return rng.integers(0, 2, of.shape).astype(of.dtype)
+
+
+def _in_turns(running: Mapping[Name, Contender], turns: int) -> dict[Name, list[float]]:
+    """The median seconds of a call, of each turn of each contender."""
+    calls = {}
+    for name, one in running.items():
+        once = statistics.median(one.times(3))
+        calls[name] = max(1, min(50, round(_TURN_SECONDS / once)))
+    times: dict[Name, list[float]] = {name: [] for name in running}
+    for _ in range(turns):
+        for name, one in running.items():
+            time.sleep(_QUIET_SECONDS)
+            times[name].append(statistics.median(one.times(calls[name])))
+    return times
+
+
+def _timed(
+    name: Name,
+    started: Started | str,
+    times: Sequence[float],
+    peak: int | None,
+    reference: Array | None,
+) -> Timed:
+    if isinstance(started, str):
+        return Timed(name=name, reason=started)
+    low, high = _interval(times)
+    return Timed(
+        name=name,
+        seconds=statistics.median(times),
+        low=low,
+        high=high,
+        start_seconds=started.start_seconds,
+        peak_bytes=peak,
+        error=None if reference is None else relative_error(started.output, reference),
+    )
+
+
+def _interval(times: Sequence[float]) -> tuple[float, float]:
+    """A 95% interval of the median, by bootstrap over turns."""
+    from scipy import stats
+
+    found = stats.bootstrap((times,), np.median, method="percentile", rng=0)
+    return float(found.confidence_interval.low), float(found.confidence_interval.high)

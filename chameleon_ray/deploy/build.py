@@ -1,0 +1,131 @@
+"""From a model to a library: `deploy`. Imports TVM when it is called."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from chameleon_ray.deploy.best import Best, best_configs, best_of, network_in
+from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
+from chameleon_ray.env_settings import Env
+from chameleon_ray.errors import SettingsError
+from chameleon_ray.measure.backend import target_here
+from chameleon_ray.networks.lookup import tunable
+from chameleon_ray.networks.source import Source, source_of
+from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.storage import Place, open_folder
+from chameleon_ray.tasks import Layer, Target
+from chameleon_ray.templates import default_config, design_space
+
+
+def deploy(
+    what: str,
+    out: Path,
+    *,
+    inputs: str = "",
+    trust: bool = False,
+    records: Sequence[Place] = (),
+    threads: int = 0,
+) -> Deployed:
+    """Compile a model with the best known code for each of its layers.
+
+    Args:
+        what: A run folder of `tune`, whose model and records are taken; or a model as NETWORK.
+        out: The folder to make.
+        inputs: What a model takes, as of `tune`.
+        trust: Whether what a `.pt2` file pickles may be run.
+        records: More runs, for layers of equal shape.
+        threads: Cores that it will run on; 0 for all. Records of as many count.
+
+    Raises:
+        SettingsError: `out` exists, or `what` has no weights.
+        RunFolderError: A run is not one, or of another target.
+        UnsupportedError: The model cannot be taken.
+        MachineError: A package that it takes is not installed.
+    """
+    if out.exists():
+        raise SettingsError(f"-o: {out} exists; name a new folder.")
+    runs, source = list(records), None
+    if _is_run(what):
+        network = network_in(what)
+        runs.insert(0, what)
+        if not network.inputs:
+            raise SettingsError(
+                f"{what}: the paper's {network.name} is shapes without weights. Deploy a model of "
+                f"yours with its records: chameleon-ray deploy torchvision:{network.name} --from "
+                f"{what} -o {out}"
+            )
+        source = source_of(network.name, inputs or network.inputs, trust=trust)
+    else:
+        source = source_of(what, inputs, trust=trust)
+    if source is None:
+        raise SettingsError(
+            f"{what}: the paper's networks are shapes without weights; torchvision:{what} is a "
+            "model, with random ones."
+        )
+    return _built(source, runs, out, _target(threads))
+
+
+def _is_run(what: str) -> bool:
+    """Whether something is a folder of a run, here or on a store."""
+    if ":" in what and "://" not in what:
+        return False
+    return MANIFEST in open_folder(what).names()
+
+
+def _target(threads: int) -> Target:
+    from chameleon_ray.measure.tvm import resolve_target
+
+    return resolve_target(target_here(replace(Env(), cores=threads)))
+
+
+def _built(source: Source, runs: Sequence[Place], out: Path, target: Target) -> Deployed:
+    best = best_configs(runs, target)
+    import tvm
+
+    from chameleon_ray.deploy.packing import packed_and_fused
+    from chameleon_ray.deploy.scheduling import scheduled
+    from chameleon_ray.networks import Network
+    from chameleon_ray.networks.extract import layers_of
+    from chameleon_ray.networks.model import inputs_of, load_graph
+
+    started = time.monotonic()
+    graph = load_graph(source)
+    layers, untuned = layers_of(graph)
+    taken = inputs_of(graph)
+    whole = Network(name=source.name, layers=layers, untuned=untuned, inputs="graph")
+    network = tunable(whole, target)
+    deployed = [_layer(layer, best_of(layer.task, best), target) for layer in network.layers]
+    configs = {layer.task: layer.config for layer in deployed}
+    tvm_target = tvm.target.Target(
+        {"kind": target.kind, "mcpu": target.model, "num-cores": target.cores}
+    )
+    with tvm_target:
+        code = scheduled(packed_and_fused(graph, target), configs, target)
+    executable = tvm.compile(code, target=tvm_target)
+    described = Deployed(
+        network=source.name,
+        inputs=tuple(map(str, taken)),
+        target=target,
+        compiler=f"tvm {tvm.__version__}",
+        layers=tuple(deployed),
+        untuned=network.untuned,
+        build_seconds=time.monotonic() - started,
+    )
+    write(described, executable, out)
+    return described
+
+
+def _layer(layer: Layer, best: Best | None, target: Target) -> DeployedLayer:
+    space = design_space(layer.task, target)
+    by_rule = space.describe(default_config(layer.task, target))
+    return DeployedLayer(
+        name=layer.name,
+        task=layer.task.key,
+        uses=layer.uses,
+        config=best.config if best else by_rule,
+        seconds=best.seconds if best else None,
+        run=best.run if best else "",
+    )

@@ -1,0 +1,236 @@
+"""Whoever runs a model, each in a process of its own: ours, torch in its forms, onnxruntime."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import resource
+import time
+import traceback
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.deploy.folder import LIBRARY
+from chameleon_ray.errors import MachineError
+from chameleon_ray.networks.source import Source
+
+Name = Literal["chameleon", "torch_eager", "torch_folded", "torch_compile", "onnxruntime"]
+
+Array = npt.NDArray[Any]
+Call = Callable[[], object]
+
+_START_SECONDS = 300.0  # torch.compile takes its time
+_TURN_SECONDS = 120.0
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TVM_NUM_THREADS")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Work:
+    """What all contenders do.
+
+    Attributes:
+        folder: That `deploy` made.
+        source: The model.
+        arrays: Its inputs.
+        threads: That each may use.
+    """
+
+    folder: Path
+    source: Source
+    arrays: tuple[Array, ...]
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """What a contender says once it is ready.
+
+    Attributes:
+        output: Of the model, for the inputs that all were given.
+        start_seconds: From the start of its process until then.
+    """
+
+    output: Array
+    start_seconds: float
+
+
+class Contender:
+    """The parent's handle of one.
+
+    Args:
+        name: Which.
+        work: What it does.
+    """
+
+    def __init__(self, name: Name, work: Work) -> None:
+        self.name = name
+        context = multiprocessing.get_context("spawn")
+        self._connection, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, name, work), daemon=True)
+        with _environment(dict.fromkeys(_THREADS, str(work.threads))):
+            self._process.start()
+        theirs.close()
+
+    def started(self) -> Started | str:
+        """What it says once it is ready, or why it will not be."""
+        answer: Started | str = self._answer(_START_SECONDS)
+        return answer
+
+    def times(self, calls: int) -> list[float]:
+        """Seconds of so many executions, after one that does not count.
+
+        Raises:
+            MachineError: It is gone.
+        """
+        self._connection.send(calls)
+        answer = self._answer(_TURN_SECONDS)
+        if isinstance(answer, str):
+            raise MachineError(f"{self.name} ended while it was timed: {answer}.")
+        times: list[float] = answer
+        return times
+
+    def peak_bytes(self) -> int:
+        """The most memory that it has had so far."""
+        self._connection.send(0)
+        return int(self._answer(_TURN_SECONDS))
+
+    def _answer(self, seconds: float) -> Any:
+        """What it answers, or in words why it does not."""
+        try:
+            if self._connection.poll(seconds):
+                return self._connection.recv()
+        except (EOFError, OSError):
+            self._process.join(1.0)
+            return f"its process ended with code {self._process.exitcode}"
+        return f"no answer within {seconds:g} s"
+
+    def close(self) -> None:
+        """End it."""
+        self._connection.close()
+        self._process.kill()
+        self._process.join()
+
+
+@contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """What a process that is started meanwhile has in its environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _serve(connection: Connection, name: Name, work: Work) -> None:
+    began = time.monotonic()
+    os.dup2(2, 1)  # what libraries print is none of the result
+    try:
+        call = _MAKERS[name](work)
+        output = _as_array(call())
+        connection.send(Started(output=output, start_seconds=time.monotonic() - began))
+    except Exception as error:  # noqa: BLE001 - whatever a compiler may raise
+        connection.send(traceback.format_exception_only(error)[-1].strip().splitlines()[0])
+        return
+    while True:
+        try:
+            calls = connection.recv()
+        except EOFError:
+            return
+        if calls:
+            call()
+            connection.send([_seconds(call) for _ in range(calls)])
+        else:
+            connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+
+
+def _seconds(call: Call) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def _as_array(output: Any) -> Array:
+    """The first output, whatever kind of tensor it is."""
+    while isinstance(output, (tuple, list)):
+        output = output[0]
+    return np.asarray(output.numpy() if hasattr(output, "numpy") else output)
+
+
+def _chameleon(work: Work) -> Call:
+    import tvm
+    from tvm import relax
+
+    library = tvm.runtime.load_module(str(work.folder / LIBRARY))
+    main = relax.VirtualMachine(library, tvm.cpu())["main"]
+    tensors = [tvm.runtime.tensor(array) for array in work.arrays]
+    return lambda: main(*tensors)
+
+
+def _torch_eager(work: Work) -> Call:
+    return _of_torch(work, lambda module: module)
+
+
+def _torch_folded(work: Work) -> Call:
+    from torch.fx.experimental.optimization import fuse
+
+    return _of_torch(work, fuse)
+
+
+def _torch_compile(work: Work) -> Call:
+    import torch
+
+    return _of_torch(work, torch.compile)
+
+
+def _of_torch(work: Work, changed: Callable[[Any], Any]) -> Call:
+    import torch
+
+    from chameleon_ray.networks.model import torch_module
+
+    torch.set_num_threads(work.threads)
+    tensors = [torch.tensor(array) for array in work.arrays]
+    run = changed(torch_module(work.source))
+
+    def call() -> Any:
+        with torch.inference_mode():
+            return run(*tensors)
+
+    return call
+
+
+def _onnxruntime(work: Work) -> Call:
+    import onnxruntime
+
+    from chameleon_ray.networks.model import onnx_file
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = work.threads, 1
+    with onnx_file(work.source) as file:
+        session = onnxruntime.InferenceSession(
+            str(file), options, providers=["CPUExecutionProvider"]
+        )
+    names = [one.name for one in session.get_inputs()]
+    given = dict(zip(names, work.arrays, strict=True))
+    return lambda: session.run(None, given)
+
+
+_MAKERS: dict[Name, Callable[[Work], Call]] = {
+    "chameleon": _chameleon,
+    "torch_eager": _torch_eager,
+    "torch_folded": _torch_folded,
+    "torch_compile": _torch_compile,
+    "onnxruntime": _onnxruntime,
+}
+NAMES: tuple[Name, ...] = tuple(_MAKERS)

@@ -1,0 +1,78 @@
+"""A graph with its convolutions packed for their template, and everything fused. Imports TVM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tvm
+from tvm import relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+from chameleon_ray.errors import UnsupportedError
+from chameleon_ray.networks.extract import tasks_in
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates import check_supported
+from chameleon_ray.templates.cpu_conv2d import packed
+from chameleon_ray.templates.cpu_conv2d_schedule import convolution
+
+
+def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
+    """The graph as calls of TIR functions that are not scheduled yet.
+
+    A convolution that has a template is computed as that has it, its filters packed once and for
+    all, and the operators after it that go through its output number by number are in its function:
+    bias, activation, the addition of a residual. The block of it is annotated with its task.
+    """
+    pipeline = (
+        relax.transform.CanonicalizeBindings(),
+        relax.transform.LegalizeOps(),
+        relax.transform.AnnotateTIROpPattern(),
+        relax.transform.FoldConstant(),
+        relax.transform.FuseOps(),
+        relax.transform.FuseTIR(),
+        relax.transform.DeadCodeElimination(),
+    )
+    fused: tvm.IRModule = tvm.transform.Sequential(pipeline)(_packed(graph, target))
+    return fused
+
+
+def _packed(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
+    changing = _Packing(graph, target)
+    main = changing.visit_expr(graph["main"])
+    found = changing.builder_.get()
+    found.update_func(graph.get_global_var("main"), main)
+    return found
+
+
+@mutator
+class _Packing(PyExprMutator):  # type: ignore[misc]
+    """Puts a template's computation in the place of each convolution that it takes."""
+
+    def __init__(self, graph: tvm.IRModule, target: Target) -> None:
+        super().__init__(graph)
+        self._target = target
+        self._tasks = {found.call: found.task for found in tasks_in(graph).values()}
+
+    def visit_call_(self, call: Any) -> Any:
+        """TVM calls this for each operator."""
+        task = self._tasks.get(call)
+        call = super().visit_call_(call)
+        if task is None or not _has_template(task, self._target):
+            return call
+        data, weight = call.args
+        filters = relax.const(packed(np.asarray(weight.value.numpy()), self._target.lanes))
+        return self.builder_.call_te(
+            lambda x, w: convolution(x, w, task, self._target),
+            data,
+            filters,
+            primfunc_name_hint="conv2d",
+        )
+
+
+def _has_template(task: Conv2d, target: Target) -> bool:
+    try:
+        check_supported(task, target)
+    except UnsupportedError:
+        return False
+    return True

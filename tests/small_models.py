@@ -1,0 +1,85 @@
+"""Models that tests name as `small_models:function`."""
+
+import torch
+
+
+class Small(torch.nn.Module):
+    """Two equal convolutions, one with groups, one dilated, and a product."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.twice = torch.nn.ModuleList(torch.nn.Conv2d(8, 8, 3, padding=1) for _ in range(2))
+        self.grouped = torch.nn.Conv2d(8, 8, 3, groups=8)
+        self.dilated = torch.nn.Conv2d(8, 8, 3, dilation=2)
+        self.last = torch.nn.Linear(8, 5)
+
+    def forward(self, x):
+        """From an image to five numbers."""
+        x = torch.relu(self.norm(self.first(x)))
+        for layer in self.twice:
+            x = torch.relu(layer(x)) + x
+        x = self.dilated(torch.relu(self.grouped(x)))
+        return self.last(x.mean((2, 3)))
+
+
+class Residual(torch.nn.Module):
+    """A block as ResNet has it, its shortcut a convolution, and one with other activations."""
+
+    def __init__(self):
+        super().__init__()
+        self.main = torch.nn.Conv2d(8, 20, 3, stride=2, padding=1, bias=False)
+        self.norm = torch.nn.BatchNorm2d(20)
+        self.again = torch.nn.Conv2d(20, 20, 3, padding=1)
+        self.shortcut = torch.nn.Conv2d(8, 20, 1, stride=2)
+        self.clipped = torch.nn.Conv2d(20, 24, 1)
+        self.smooth = torch.nn.Conv2d(24, 24, 3, padding=1)
+
+    def forward(self, x):
+        """From an image to a smaller one."""
+        y = self.again(torch.relu(self.norm(self.main(x))))
+        y = torch.relu(y + self.shortcut(x))
+        y = torch.nn.functional.relu6(self.clipped(y))
+        return torch.nn.functional.silu(self.smooth(y))
+
+
+class Branching(torch.nn.Module):
+    """What torch.export does not take."""
+
+    def forward(self, x):
+        """Depends on the values."""
+        return x + 1 if x.sum() > 0 else x
+
+
+def small():
+    """The first, with a norm that changes something."""
+    return _made(Small)
+
+
+def residual():
+    """The second, likewise."""
+    return _made(Residual)
+
+
+def _made(kind):
+    torch.manual_seed(0)
+    module = kind()
+    module.norm.running_mean.uniform_(-1, 1)
+    module.norm.running_var.uniform_(0.5, 2)
+    return module.eval()
+
+
+def branching():
+    """The third."""
+    return Branching()
+
+
+def product():
+    """A model without a convolution."""
+    return torch.nn.Linear(4, 2)
+
+
+def not_a_module():
+    """Something else."""
+    return 3

@@ -1,0 +1,144 @@
+"""A model in, a library out: it computes what torch does, and says what it is made of."""
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from small_models import residual, small
+
+from chameleon_ray import tune
+from chameleon_ray.deploy.bench import bench, some_input
+from chameleon_ray.deploy.build import deploy
+from chameleon_ray.deploy.folder import EXAMPLE, LIBRARY, read
+from chameleon_ray.errors import RunFolderError, SettingsError
+from chameleon_ray.measure.reference import relative_error
+from chameleon_ray.measure.tvm import TvmBuilder, resolve_target
+from chameleon_ray.networks.source import Input
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates import design_space
+
+TASK = Conv2d(
+    in_channels=5, out_channels=20, height=9, width=12, kernel_height=3, kernel_width=3, padding=1
+)
+
+
+@pytest.mark.parametrize(
+    "epilogue", [(), ("bias",), ("bias", "add", "relu"), ("bias", "clip6"), ("relu", "add"),
+                 ("bias", "silu"), ("add", "bias", "relu")]
+)  # fmt: skip
+def test_a_layer_is_measured_with_its_epilogue(epilogue):
+    """Its output is torch's, and so is that of torch's kernel beside it."""
+    target = resolve_target(Target(cores=1))
+    task = replace(TASK, epilogue=epilogue)
+    assert Conv2d.from_key(task.key) == task
+    builder = TvmBuilder(target, seed=0)
+    space = design_space(task, target)
+    for config in space.random(3, np.random.default_rng(0)):
+        kernel = builder.build(task, space.describe(config))
+        assert kernel.error() < 1e-5
+        assert kernel.time(2) > 0
+    assert builder.build(task, {}).time(2) > 0
+
+
+def run(folder, data):
+    """The output of a deployed model."""
+    import tvm
+
+    library = tvm.runtime.load_module(str(folder / LIBRARY))
+    return tvm.relax.VirtualMachine(library, tvm.cpu())["main"](tvm.runtime.tensor(data)).numpy()
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "shape"),
+    [("small", small, (1, 3, 16, 16)), ("residual", residual, (2, 8, 17, 15))],
+)
+def test_a_deployed_model_computes_what_torch_does(tmp_path, name, module, shape):
+    """What has a template, and what is compiled by rule: groups, dilation, products, means."""
+    out = tmp_path / "out"
+    deployed = deploy(f"small_models:{name}", out, inputs="x".join(map(str, shape)), threads=1)
+    data = some_input(Input(shape=shape))
+    with torch.inference_mode():
+        right = module()(torch.tensor(data)).numpy()
+    assert relative_error(run(out, data), right) < 1e-5
+    assert deployed.by_rule == deployed.layers
+    assert read(out) == json_round_trip(deployed)
+
+
+def json_round_trip(deployed):
+    """As a file of JSON has it: knob values are lists there."""
+    layers = json.loads(json.dumps(deployed.to_json()))["layers"]
+    configs = [layer["config"] for layer in layers]
+    pairs = zip(deployed.layers, configs, strict=True)
+    return replace(deployed, layers=tuple(replace(x, config=config) for x, config in pairs))
+
+
+def test_its_example_runs(tmp_path):
+    """Five lines, as the folder has them, in another process."""
+    deploy("small_models:small", tmp_path / "out", inputs="1x3x16x16", threads=1)
+    done = subprocess.run(
+        [sys.executable, tmp_path / "out" / EXAMPLE], capture_output=True, text=True, check=True
+    )
+    assert "(1, 5)" in done.stdout or "[[" in done.stdout
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_run_is_deployed_with_its_best_configs(tmp_path, monkeypatch):
+    """Tuned on this CPU, deployed from its run folder, and run; the paper's shapes count, too."""
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    run_folder = tmp_path / "run"
+    result = tune(
+        "small_models:residual", inputs="1x8x16x16", policy="random", trials=6, run=run_folder
+    )
+    deployed = deploy(str(run_folder), tmp_path / "out")
+    assert not deployed.by_rule
+    found = {layer.task: layer for layer in deployed.layers}
+    for layer in result.layers:
+        assert found[layer.layer.task.key].config == layer.best_config
+        assert found[layer.layer.task.key].seconds == layer.best_seconds
+    data = some_input(Input(shape=(1, 8, 16, 16)))
+    with torch.inference_mode():
+        right = residual()(torch.tensor(data)).numpy()
+    assert relative_error(run(tmp_path / "out", data), right) < 1e-5
+    if deployed.target.cores > 1:
+        with pytest.raises(RunFolderError, match=r"cores.*Tune on this machine"):
+            deploy(str(run_folder), tmp_path / "one", threads=1)
+
+
+@pytest.mark.slow
+def test_contenders_are_timed_in_turns(tmp_path):
+    """Ours and torch's, with what they compute held together; one that cannot says why."""
+    deploy("small_models:small", tmp_path / "out", inputs="1x3x16x16", threads=1)
+    names = ("chameleon", "torch_eager", "torch_folded")
+    found = {one.name: one for one in bench(tmp_path / "out", turns=3, names=names).timed}
+    assert set(found) == set(names)
+    for one in found.values():
+        assert 0 < one.low <= one.seconds <= one.high
+        assert one.error < 1e-5
+        assert one.peak_bytes > 10**7
+        assert one.start_seconds > 0
+
+
+def test_what_cannot_be_deployed_is_refused(tmp_path):
+    """Before anything is compiled; each with the remedy."""
+    (tmp_path / "there").mkdir()
+    with pytest.raises(SettingsError, match="there exists"):
+        deploy("torchvision:resnet18", tmp_path / "there")
+    with pytest.raises(SettingsError, match="torchvision:resnet18"):
+        deploy("resnet18", tmp_path / "out")
+    tune("resnet18", env="simulated", policy="random", layers=(2,), trials=2, run=tmp_path / "run")
+    with pytest.raises(SettingsError, match=r"shapes without weights.*--from"):
+        deploy(str(tmp_path / "run"), tmp_path / "out")
+    with pytest.raises(RunFolderError, match="simulated"):
+        deploy(
+            "small_models:small", tmp_path / "out", inputs="1x3x16x16",
+            records=[tmp_path / "run"], threads=1,
+        )  # fmt: skip
+    with pytest.raises(SettingsError, match="not a folder that"):
+        read(tmp_path / "run")
+    assert not (tmp_path / "out").exists()
