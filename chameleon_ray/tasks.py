@@ -139,7 +139,8 @@ class Layer:
         stride = f" s{t.stride}" if t.stride > 1 else ""
         groups = f" g{t.groups}" if t.groups > 1 else ""
         kernel = f"{t.kernel_height}x{t.kernel_width}"
-        epilogue = "".join(f" +{step}" for step in t.epilogue)
+        steps = "".join(f"+{step}" for step in t.epilogue if step != "bias")
+        epilogue = f" {steps}" if steps else ""
         return f"{t.in_channels}->{t.out_channels} {kernel}{stride}{groups} @{t.height}{epilogue}"
 
 

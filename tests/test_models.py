@@ -50,7 +50,7 @@ def test_layers_without_a_template_keep_their_numbers_from_others():
     """They are among the untuned; the others' numbers stay."""
     found = tunable(look_up("small_models:small", "1x3x16x16"), TARGET)
     assert [layer.index for layer in found.layers] == [1, 2]
-    assert "8->8 3x3 g8 @16 +bias +relu" in [one.what for one in found.untuned]
+    assert "8->8 3x3 g8 @16 +relu" in [one.what for one in found.untuned]
 
 
 def test_a_run_folder_holds_a_model_s_layers():

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import relax
+from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from chameleon_ray.errors import UnsupportedError
@@ -26,6 +26,7 @@ def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
     """
     pipeline = (
         relax.transform.CanonicalizeBindings(),
+        relax.transform.FastMathTransform(),
         relax.transform.LegalizeOps(),
         relax.transform.AnnotateTIROpPattern(),
         relax.transform.FoldConstant(),
@@ -47,7 +48,10 @@ def _packed(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
 
 @mutator
 class _Packing(PyExprMutator):  # type: ignore[misc]
-    """Puts a template's computation in the place of each convolution that it takes."""
+    """Puts a template's computation in the place of each convolution that it takes.
+
+    And `exp` in the place of the logistic function.
+    """
 
     def __init__(self, graph: tvm.IRModule, target: Target) -> None:
         super().__init__(graph)
@@ -58,6 +62,8 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
         """TVM calls this for each operator."""
         task = self._tasks.get(call)
         call = super().visit_call_(call)
+        if isinstance(call.op, ir.Op) and call.op.name == "relax.sigmoid":
+            return self._logistic(call.args[0])
         if task is None or not _has_template(task, self._target):
             return call
         data, weight = call.args
@@ -67,6 +73,13 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
             data,
             filters,
             primfunc_name_hint="conv2d",
+        )
+
+    def _logistic(self, x: Any) -> Any:
+        """The same by `exp`, of which there is a form for vectors."""
+        one, emit = relax.const(1.0, x.ty.dtype), self.builder_.emit
+        return relax.op.divide(
+            one, emit(relax.op.add(one, emit(relax.op.exp(emit(relax.op.negative(x))))))
         )
 
 

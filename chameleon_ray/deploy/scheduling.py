@@ -16,6 +16,8 @@ from chameleon_ray.tasks import Target
 from chameleon_ray.templates.cpu_conv2d_schedule import TASK, apply
 
 _SPATIAL = 0  # of an axis that no sum runs along
+_IMAGE = 2  # axes
+_WINDOW = 7  # rows of filters and the like that are unrolled
 
 
 def scheduled(
@@ -53,32 +55,55 @@ def _by_rule(sch: Any, target: Target) -> None:
     """Inline what can be; of each block that is left, spread the work over cores and lanes."""
     root = sch.get_sblock("root")
     for block in sch.get_child_blocks(root):
-        with suppress(ScheduleError):
-            sch.compute_inline(block)
+        if not _pads(sch, block):
+            with suppress(ScheduleError):
+                sch.compute_inline(block)
     for block in sch.get_child_blocks(root):
-        with suppress(ScheduleError):
-            _spread(sch, block, target)
+        if not (_pads(sch, block) and sch.get_consumers(block)):
+            with suppress(ScheduleError):
+                _spread(sch, block, target)
+
+
+def _pads(sch: Any, block: Any) -> bool:
+    """Whether it puts zeros around something: inlined, every number would be asked where it is."""
+    return "pad" in sch.get(block).name_hint
 
 
 def _spread(sch: Any, block: Any, target: Target) -> None:
-    """The first axes in parallel, then what is summed, and the last axis in vectors."""
+    """The first axes in parallel, then what is summed, and the last axis in vectors.
+
+    What is padded for it is padded for each chunk, so that it is still in a cache.
+    """
     loops = sch.get_loops(block)
     kinds = [int(axis.iter_type) for axis in sch.get(block).iter_vars]
-    spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _SPATIAL]
+    outer = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == _SPATIAL]
     sums = [loop for loop, kind in zip(loops, kinds, strict=True) if kind != _SPATIAL]
-    if not spatial:
+    if not outer:
         return
-    last = spatial[-1]
-    extent = int(sch.get(last).extent)
-    outer, inner = spatial[:-1], None
-    if extent >= target.lanes:
-        split, inner = sch.split(last, [None, target.lanes])
+    padded = [one for one in sch.get_producers(block) if _pads(sch, one)]
+    inner = outer.pop()
+    width = _width(int(sch.get(inner).extent), target.lanes)
+    if width < int(sch.get(inner).extent):
+        split, inner = sch.split(inner, [None, width])
         outer.append(split)
-    else:
-        outer.append(last)
-    sch.reorder(*outer, *sums, *([inner] if inner is not None else []))
-    sch.parallel(sch.fuse(*outer))
-    if inner is not None:
-        sch.vectorize(inner)
+    sch.reorder(*outer, *sums, inner)
+    at_once = outer[:-2] if padded and len(outer) > _IMAGE else outer
+    if at_once:
+        chunk = sch.fuse(*at_once)
+        sch.parallel(chunk)
+        for pad in padded:
+            sch.compute_at(pad, chunk)
+    sch.vectorize(inner)
     if sums:
         sch.decompose_reduction(block, sums[0])
+    for loop in sums:
+        if int(sch.get(loop).extent) <= _WINDOW:
+            sch.unroll(loop)
+
+
+def _width(extent: int, lanes: int) -> int:
+    """Of vectors along an axis: the whole of it if it is short, else what divides it, if it can."""
+    if extent <= lanes:
+        return extent
+    fitting = [n for n in range(lanes, lanes // 4 - 1, -4) if extent % n == 0]
+    return fitting[0] if fitting else lanes

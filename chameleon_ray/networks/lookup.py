@@ -55,7 +55,8 @@ def tunable(found: Network, target: Target) -> Network:
         except UnsupportedError as error:
             if not found.inputs:
                 raise
-            untuned.append(Untuned(what=layer.name, reason=str(error), uses=layer.uses))
+            reason = str(error).removeprefix(f"{layer.task.key}: ").rstrip(".")
+            untuned.append(Untuned(what=layer.name, reason=reason, uses=layer.uses))
     if not layers:
         raise UnsupportedError(
             f"{found.name}: nothing of it can be tuned yet; it has "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tvm import te, tirx
+from tvm import te, tirx, topi
 from tvm.s_tir import Schedule
 
 from chameleon_ray.templates.cpu_conv2d import filter_vectors
@@ -68,6 +68,7 @@ def _after_epilogue(out: Any, task: Conv2d) -> tuple[list[Any], Any]:
 
 def _after(name: Step, before: Any, other: Any) -> Any:
     zero, one, six = (tirx.const(number, before.dtype) for number in (0.0, 1.0, 6.0))
+    exponential = topi.fast_exp(topi.negative(before)) if name == "silu" else None  # in vectors
 
     def step(n: Any, f: Any, y: Any, x: Any) -> Any:
         number = before[n, f, y, x]
@@ -81,7 +82,7 @@ def _after(name: Step, before: Any, other: Any) -> Any:
             case "clip6":
                 return te.min(te.max(number, zero), six)
             case "silu":
-                return number / (one + te.exp(zero - number))
+                return number / (one + exponential[n, f, y, x])
 
     return te.compute(before.shape, step, name=f"after_{name}")
 
