@@ -10,7 +10,7 @@ from rich.table import Table
 from chameleon_ray import report
 from chameleon_ray.machine import cpu, usable_cores
 from chameleon_ray.networks import Network
-from chameleon_ray.networks.lookup import look_up, tunable
+from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.space import DesignSpace
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space
@@ -46,8 +46,8 @@ class Row:
 
 
 def examined(name: str, inputs: str, *, trust: bool) -> Network:
-    """The network that NETWORK names; arguments and errors as of `look_up` and `tunable`."""
-    return tunable(look_up(name, inputs, trust=trust), _here())
+    """The network that NETWORK names, for this CPU; arguments and errors as of `look_up`."""
+    return look_up(name, _here(), inputs, trust=trust)
 
 
 def rows(found: Network) -> list[Row]:

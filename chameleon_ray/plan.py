@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.machine import free_memory
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
-from chameleon_ray.networks.lookup import look_up, tunable
+from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.presets import load_env, load_policy
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
@@ -109,7 +109,7 @@ def make_plan(
             "`chameleon-ray replay SPACE`. Here env is cpu, simulated, or one of your own."
         )
     target = target_here(env_settings)
-    whole = tunable(look_up(network, inputs, trust=trust), target)
+    whole = look_up(network, _in_blocks_for(env_settings, target), inputs, trust=trust)
     return Plan(
         network=whole,
         env_name=env_name,
@@ -124,6 +124,15 @@ def make_plan(
         address=address,
         device=device,
     )
+
+
+def _in_blocks_for(env: Env, target: Target) -> Target:
+    """The target with the lanes of the model that the env names: channels are in blocks of them."""
+    if env.model == "native" or env.on_gpus or env.measurer != "tvm":
+        return target
+    from chameleon_ray.measure.tvm import resolve_target
+
+    return replace(target, lanes=resolve_target(target).lanes)
 
 
 def _check_whole(option: str, value: object, *, least: int, most: int) -> None:

@@ -40,6 +40,8 @@ class Conv2d:
     Two layers of equal shape and epilogue are the same task, and are tuned once.
 
     Attributes:
+        block: Channels that lie side by side. With 1, activations are NCHW; with 16, NCHW16c: the
+            sixteenth part of the channels, and last 16 of them, on both sides of the convolution.
         epilogue: What is done with each output before it is written: a bias of its filter or the
             number of another tensor is added, it is made at least 0, between 0 and 6, or x times
             its logistic function.
@@ -60,6 +62,7 @@ class Conv2d:
     batch: int = 1
     groups: int = 1
     dtype: Literal["float32"] = "float32"
+    block: int = 1
     epilogue: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
@@ -71,8 +74,15 @@ class Conv2d:
             raise UnsupportedError(f"{self.key}: the filter is larger than the padded input.")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise UnsupportedError(f"{self.key}: the channels do not divide into the groups.")
+        if self.in_channels % self.block or self.out_channels % self.block:
+            raise UnsupportedError(f"{self.key}: the channels do not divide into the blocks.")
         if unknown := set(self.epilogue) - set(get_args(Step)):
             raise UnsupportedError(f"{self.key}: no step {', '.join(sorted(unknown))} is known.")
+
+    @property
+    def is_depthwise(self) -> bool:
+        """Whether each channel has a filter of its own."""
+        return 1 < self.groups == self.in_channels == self.out_channels
 
     @property
     def out_height(self) -> int:
@@ -97,6 +107,7 @@ class Conv2d:
             f"conv2d_n{self.batch}_c{self.in_channels}x{self.height}x{self.width}"
             f"_k{self.out_channels}x{self.kernel_height}x{self.kernel_width}"
             f"_s{self.stride}_p{self.padding}_g{self.groups}_{self.dtype}"
+            + (f"_nchw{self.block}c" if self.block > 1 else "")
             + "".join(f"_{step}" for step in self.epilogue)
         )
 
@@ -112,7 +123,7 @@ class Conv2d:
             raise UnsupportedError(f"{key!r} is not the key of a conv2d task.")
         found: dict[str, Any] = match.groupdict()
         epilogue = tuple(step for step in found.pop("epilogue").split("_") if step)
-        numbers: dict[str, Any] = {name: int(text) for name, text in found.items()}
+        numbers: dict[str, Any] = {name: int(text) for name, text in found.items() if text}
         return cls(**numbers, epilogue=epilogue)
 
 
@@ -120,7 +131,7 @@ _KEY = re.compile(
     r"conv2d_n(?P<batch>\d+)_c(?P<in_channels>\d+)x(?P<height>\d+)x(?P<width>\d+)"
     r"_k(?P<out_channels>\d+)x(?P<kernel_height>\d+)x(?P<kernel_width>\d+)"
     r"_s(?P<stride>\d+)_p(?P<padding>\d+)_g(?P<groups>\d+)_float32"
-    r"(?P<epilogue>(_[a-z]+\d?)*)"
+    r"(_nchw(?P<block>\d+)c)?(?P<epilogue>(_[a-z]+\d?)*)"
 )
 
 

@@ -10,7 +10,7 @@ from small_models import small
 
 from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
 from chameleon_ray.networks import Network
-from chameleon_ray.networks.lookup import look_up, tunable
+from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.networks.source import Input, parse_inputs, source_of
 from chameleon_ray.tasks import Conv2d, Target
 
@@ -19,7 +19,7 @@ TARGET = Target(model="znver4", lanes=16, cores=2)
 
 def test_a_function_s_module_becomes_layers():
     """Each shape once with its uses, in order; the rest is named with the reason."""
-    found = look_up("small_models:small", "1x3x16x16")
+    found = look_up("small_models:small", TARGET, "1x3x16x16")
     assert [(layer.index, layer.uses) for layer in found.layers] == [(1, 1), (2, 2), (3, 1)]
     assert found.layers[1].task == Conv2d(
         in_channels=8, out_channels=8, height=16, width=16, kernel_height=3, kernel_width=3,
@@ -35,7 +35,7 @@ def test_a_function_s_module_becomes_layers():
 
 def test_a_layer_has_what_follows_it_in_the_network():
     """One of two branches takes the addition of both; activations of three kinds."""
-    found = look_up("small_models:residual", "1x8x16x16")
+    found = look_up("small_models:residual", TARGET, "1x8x16x16")
     assert [layer.task.epilogue for layer in found.layers] == [
         ("bias", "relu"),
         ("bias", "add", "relu"),
@@ -48,14 +48,14 @@ def test_a_layer_has_what_follows_it_in_the_network():
 
 def test_layers_without_a_template_keep_their_numbers_from_others():
     """They are among the untuned; the others' numbers stay."""
-    found = tunable(look_up("small_models:small", "1x3x16x16"), TARGET)
+    found = look_up("small_models:small", TARGET, "1x3x16x16")
     assert [layer.index for layer in found.layers] == [1, 2]
     assert "8->8 3x3 g8 @16 +relu" in [one.what for one in found.untuned]
 
 
 def test_a_run_folder_holds_a_model_s_layers():
     """So that it can be read where the model is not."""
-    found = look_up("small_models:small", "1x3x16x16")
+    found = look_up("small_models:small", TARGET, "1x3x16x16")
     again = Network.from_json(found.name, found.to_json())
     assert (again.layers, again.untuned, again.inputs) == (
         found.layers,
@@ -71,21 +71,22 @@ def test_a_run_folder_holds_a_model_s_layers():
 @pytest.mark.slow
 def test_models_of_torchvision_have_the_convolutions_that_they_are_known_for(name, shapes, uses):
     """ResNet-18 as the paper has it, but for its projection in the first stage."""
-    found = look_up(f"torchvision:{name}")
+    found = look_up(f"torchvision:{name}", TARGET)
     plain = Counter()
     for layer in found.layers:
-        plain[replace(layer.task, epilogue=())] += layer.uses
+        plain[replace(layer.task, epilogue=(), block=1)] += layer.uses
     assert len(plain) == shapes
     assert plain.total() == uses
     if name == "resnet18":
-        paper = {layer.task: layer.uses for layer in look_up("resnet18").layers}
+        paper = {layer.task: layer.uses for layer in look_up("resnet18", TARGET).layers}
         assert plain.items() <= paper.items()
 
 
 def test_on_a_gpu_layers_are_tuned_without_what_follows_them():
     """Its templates have none; equal shapes are one layer then."""
-    found = look_up("small_models:residual", "1x8x16x16")
-    on_gpu = tunable(found, Target(kind="cuda", model="sm_90", cores=132))
+    found = look_up("small_models:residual", TARGET, "1x8x16x16")
+    gpu = Target(kind="cuda", model="sm_90", cores=132)
+    on_gpu = look_up("small_models:residual", gpu, "1x8x16x16")
     assert [layer.task.epilogue for layer in on_gpu.layers] == [()] * 5
     assert [layer.task for layer in on_gpu.layers] == [
         replace(layer.task, epilogue=()) for layer in found.layers
@@ -95,10 +96,10 @@ def test_on_a_gpu_layers_are_tuned_without_what_follows_them():
 def test_files_of_torch_export_and_onnx_have_the_same_layers(tmp_path):
     """Whatever the model came as."""
     pytest.importorskip("onnx")
-    of_function = look_up("small_models:small", "1x3x16x16")
+    of_function = look_up("small_models:small", TARGET, "1x3x16x16")
     program = torch.export.export(small().eval(), (torch.zeros(1, 3, 16, 16),))
     torch.export.save(program, tmp_path / "small.pt2")
-    found = look_up(str(tmp_path / "small.pt2"))
+    found = look_up(str(tmp_path / "small.pt2"), TARGET)
     assert (found.layers, found.inputs, found.stem) == (of_function.layers, "1x3x16x16", "small")
 
 
@@ -115,7 +116,7 @@ def test_a_program_that_pickles_objects_is_refused_until_it_is_trusted(tmp_path)
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("odd/data/constants/opaque_obj_0", b"cos\nsystem\n(S'false'\ntR.")
     with pytest.raises(SettingsError, match=r"opaque_obj_0.*--trust"):
-        look_up(str(file))
+        look_up(str(file), TARGET)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])
@@ -125,7 +126,7 @@ def test_damaged_files_are_named(tmp_path, content, suffix):
     file = tmp_path / f"model.{suffix}"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=rf"model\.{suffix}: not a"):
-        look_up(str(file))
+        look_up(str(file), TARGET)
 
 
 @pytest.mark.parametrize(
@@ -149,7 +150,7 @@ def test_damaged_files_are_named(tmp_path, content, suffix):
 def test_what_cannot_be_is_refused_with_the_remedy(name, inputs, error, message):
     """Names, files, shapes and modules."""
     with pytest.raises(error, match=message):
-        look_up(name, inputs)
+        look_up(name, TARGET, inputs)
 
 
 def test_inputs_are_written_as_they_are_read():
@@ -164,4 +165,4 @@ def test_inputs_are_written_as_they_are_read():
 def test_a_model_of_which_nothing_can_be_tuned_is_refused():
     """The message says what it has."""
     with pytest.raises(UnsupportedError, match=r"nothing of it can be tuned yet.*matmul"):
-        tunable(look_up("small_models:product", "1x4"), TARGET)
+        look_up("small_models:product", TARGET, "1x4")

@@ -12,7 +12,6 @@ from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.measure.backend import target_here
-from chameleon_ray.networks.lookup import tunable
 from chameleon_ray.networks.source import Source, source_of
 from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.storage import Place, open_folder
@@ -87,16 +86,12 @@ def _built(source: Source, runs: Sequence[Place], out: Path, target: Target) -> 
 
     from chameleon_ray.deploy.packing import packed_and_fused
     from chameleon_ray.deploy.scheduling import scheduled
-    from chameleon_ray.networks import Network
-    from chameleon_ray.networks.extract import layers_of
-    from chameleon_ray.networks.model import inputs_of, load_graph
+    from chameleon_ray.networks.lookup import network_of
+    from chameleon_ray.networks.model import load_graph
 
     started = time.monotonic()
-    graph = load_graph(source)
-    layers, untuned = layers_of(graph)
-    taken = inputs_of(graph)
-    whole = Network(name=source.name, layers=layers, untuned=untuned, inputs="graph")
-    network = tunable(whole, target)
+    graph = load_graph(source, target)
+    network = network_of(source, graph, target)
     deployed = [_layer(layer, best_of(layer.task, best), target) for layer in network.layers]
     configs = {layer.task: layer.config for layer in deployed}
     tvm_target = tvm.target.Target(
@@ -107,7 +102,7 @@ def _built(source: Source, runs: Sequence[Place], out: Path, target: Target) -> 
     executable = tvm.compile(code, target=tvm_target)
     described = Deployed(
         network=source.name,
-        inputs=tuple(map(str, taken)),
+        inputs=tuple(network.inputs.split(",")),
         target=target,
         compiler=f"tvm {tvm.__version__}",
         layers=tuple(deployed),

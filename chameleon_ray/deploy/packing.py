@@ -14,7 +14,7 @@ from chameleon_ray.networks.extract import tasks_in
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import check_supported
 from chameleon_ray.templates.cpu_conv2d import packed
-from chameleon_ray.templates.cpu_conv2d_schedule import convolution
+from chameleon_ray.templates.cpu_layers import convolution
 
 
 def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
@@ -67,11 +67,12 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
         if task is None or not _has_template(task, self._target):
             return call
         data, weight = call.args
-        filters = relax.const(packed(np.asarray(weight.value.numpy()), self._target.lanes))
+        if task.block == 1:  # in blocks, filters are packed already
+            weight = relax.const(packed(np.asarray(weight.value.numpy()), self._target.lanes))
         return self.builder_.call_te(
             lambda x, w: convolution(x, w, task, self._target),
             data,
-            filters,
+            weight,
             primfunc_name_hint="conv2d",
         )
 

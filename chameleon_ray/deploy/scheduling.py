@@ -12,8 +12,9 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Target
-from chameleon_ray.templates.cpu_conv2d_schedule import TASK, apply
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates.activations import TASK
+from chameleon_ray.templates.cpu_layers import apply
 
 _SPATIAL = 0  # of an axis that no sum runs along
 _IMAGE = 2  # axes
@@ -38,7 +39,7 @@ def scheduled(
         if key is None:
             _by_rule(sch, target)
         else:
-            apply(sch, configs[key])
+            apply(sch, Conv2d.from_key(key), configs[key])
         graph.update_func(name, sch.mod["main"])
     return graph
 

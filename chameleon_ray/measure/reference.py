@@ -48,6 +48,22 @@ def after_epilogue(
     return output
 
 
+def blocked(array: Array, block: int) -> Array:
+    """`(N, C, H, W)` as `(N, C/block, H, W, block)`; the same for blocks of 1."""
+    if block == 1:
+        return array
+    n, c, h, w = array.shape
+    return np.ascontiguousarray(array.reshape(n, c // block, block, h, w).transpose(0, 1, 3, 4, 2))
+
+
+def unblocked(array: Array) -> Array:
+    """The other way round."""
+    if array.ndim == 4:
+        return array
+    n, c, h, w, block = array.shape
+    return array.transpose(0, 1, 4, 2, 3).reshape(n, c * block, h, w)
+
+
 def output_shape(task: Conv2d) -> tuple[int, int, int, int]:
     """`(N, F, OH, OW)`."""
     return task.batch, task.out_channels, task.out_height, task.out_width

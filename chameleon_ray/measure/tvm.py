@@ -22,11 +22,13 @@ from chameleon_ray.measure.backend import Backend
 from chameleon_ray.measure.pinning import main_thread_apart, waited_seconds
 from chameleon_ray.measure.reference import (
     after_epilogue,
+    blocked,
     epilogue_inputs,
     expected,
     inputs,
     output_shape,
     relative_error,
+    unblocked,
 )
 from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
@@ -114,7 +116,7 @@ class TvmKernel:
         """max|a-b| / max|b| of one execution into an output of NaNs, against torch."""
         self._out.copyfrom(np.full(self._out.shape, np.nan, dtype=self._task.dtype))
         self._function(*self._inputs, self._out)
-        return relative_error(self._out.numpy(), _expected(self._task, self._seed))
+        return relative_error(unblocked(self._out.numpy()), _expected(self._task, self._seed))
 
 
 class TorchKernel:
@@ -147,15 +149,16 @@ class TorchKernel:
 
 @lru_cache(maxsize=_TASKS)
 def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
-    """Input, packed filters, and what the epilogue takes."""
+    """Input, packed filters, and what the epilogue takes, in blocks as the task has them."""
     data, weight = inputs(task, seed)
-    arrays = (data, packed(weight, lanes), *epilogue_inputs(task, seed))
-    return tuple(map(tvm.runtime.tensor, arrays))
+    data, *others = (blocked(array, task.block) for array in (data, *epilogue_inputs(task, seed)))
+    return tuple(map(tvm.runtime.tensor, (data, packed(weight, lanes), *others)))
 
 
 @lru_cache(maxsize=_TASKS)
 def _output(task: Conv2d) -> Any:
-    return tvm.runtime.empty(output_shape(task), task.dtype)
+    shape = blocked(np.empty(output_shape(task), dtype=task.dtype), task.block).shape
+    return tvm.runtime.empty(shape, task.dtype)
 
 
 @lru_cache(maxsize=_TASKS)

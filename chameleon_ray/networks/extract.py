@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import tvm
 from tvm import ir, relax
 
@@ -15,6 +16,7 @@ from chameleon_ray.networks import Untuned, numbered
 from chameleon_ray.tasks import Conv2d, Layer, Step
 
 _CONV2D = "conv2d"
+_SIX = 6.0
 _NO_TEMPLATE = "there is no template for it yet"
 _HEAVY = ("conv1d", "conv3d", "conv2d_transpose", "conv1d_transpose", "matmul", "attention")
 
@@ -103,6 +105,9 @@ def _after(
     """The step that alone uses a variable, and what it is bound to; the last is its result."""
     uses = users.get(variable, ())
     if len(uses) == 1:
+        later = users.get(uses[0].var, ())
+        if _name(uses[0].value) == "relu" and len(later) == 1 and _is_least_of_six(later[0].value):
+            return "clip6", (uses[0].var, later[0].var)
         step = _step(uses[0].value, variable)
         return (step, (uses[0].var,)) if step else None
     if [_name(use.value) for use in uses] == ["sigmoid", "multiply"]:
@@ -112,18 +117,22 @@ def _after(
     return None
 
 
+def _is_least_of_six(call: Any) -> bool:
+    """Whether it is what `layout` makes of the upper end of a clip."""
+    return _name(call) == "minimum" and any(
+        isinstance(x, ir.GenericConst) and np.all(x.value.numpy() == _SIX) for x in call.args
+    )
+
+
 def _step(call: Any, variable: Any) -> Step | None:
     match _name(call):
-        case "relu" | "silu" as step:
-            return step
-        case "clip":
-            ends = [float(end.value) for end in call.args[1:]]
-            return "clip6" if ends == [0.0, 6.0] else None
+        case "relu":
+            return "relu"
         case "add":
             (other,) = [x for x in call.args if not x.same_as(variable)] or [variable]
             shape, theirs = [[*map(int, x.ty.shape)] for x in (variable, other)]
             if isinstance(other, ir.GenericConst):
-                return "bias" if theirs == [1, shape[1], 1, 1] else None
+                return "bias" if theirs == [1, shape[1], 1, 1, *shape[4:]] else None
             return "add" if theirs == shape else None
     return None
 
@@ -156,11 +165,14 @@ def task_of(call: Any) -> Conv2d:
         UnsupportedError: No task says what it computes; the message says why.
     """
     attributes = call.attrs
-    batch, in_channels, height, width = map(int, call.args[0].ty.shape)
-    out_channels, _, kernel_height, kernel_width = map(int, call.args[1].ty.shape)
-    plain = (attributes.data_layout, attributes.kernel_layout) == ("NCHW", "OIHW")
-    if not plain or str(call.args[0].ty.dtype) != "float32":
-        raise UnsupportedError("its layout or type is not NCHW float32")
+    batch, in_channels, height, width, *block = map(int, call.args[0].ty.shape)
+    out_channels, _, kernel_height, kernel_width, *_ = map(int, call.args[1].ty.shape)
+    lanes = block[0] if block else 1
+    layouts = (f"NCHW{lanes}c", f"OIHW{lanes}o") if block else ("NCHW", "OIHW")
+    if (attributes.data_layout, attributes.kernel_layout) != layouts:
+        raise UnsupportedError("its layout is not NCHW")
+    if str(call.args[0].ty.dtype) != "float32":
+        raise UnsupportedError("its type is not float32")
     if not isinstance(call.args[1], ir.GenericConst):
         raise UnsupportedError("its filters are not constant")
     strides, padding, dilation = (
@@ -173,8 +185,8 @@ def task_of(call: Any) -> Conv2d:
         raise UnsupportedError("its strides or its paddings differ from side to side")
     return Conv2d(
         batch=batch,
-        in_channels=in_channels,
-        out_channels=out_channels,
+        in_channels=in_channels * lanes,
+        out_channels=out_channels * lanes,
         height=height,
         width=width,
         kernel_height=kernel_height,
@@ -182,6 +194,7 @@ def task_of(call: Any) -> Conv2d:
         stride=strides[0],
         padding=padding[0],
         groups=int(attributes.groups),
+        block=lanes,
     )
 
 

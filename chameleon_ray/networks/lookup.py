@@ -5,19 +5,24 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import Network, Untuned, network, numbered
-from chameleon_ray.networks.source import source_of
+from chameleon_ray.networks.source import Source, source_of
 from chameleon_ray.tasks import Conv2d, Layer, Target
 from chameleon_ray.templates import check_supported
 
 
-def look_up(name: str, inputs: str = "", *, trust: bool = False) -> Network:
+def look_up(name: str, target: Target, inputs: str = "", *, trust: bool = False) -> Network:
     """The network that NETWORK names; a model is loaded and looked through, which takes seconds.
+
+    A model's layers that have no template for the target are among the untuned. On a GPU,
+    convolutions are tuned in NCHW and without what is done with their output.
 
     Args:
         name: One of the paper's networks, or a model (`networks.source`).
+        target: What it is tuned for.
         inputs: Shapes of a model's inputs.
         trust: Whether what a `.pt2` file pickles may be run.
 
@@ -29,40 +34,46 @@ def look_up(name: str, inputs: str = "", *, trust: bool = False) -> Network:
     """
     source = source_of(name, inputs, trust=trust)
     if source is None:
-        return Network(name=name, layers=network(name))
-    from chameleon_ray.networks.extract import layers_of
-    from chameleon_ray.networks.model import inputs_of, load_graph
+        layers = network(name)
+        for layer in layers:
+            check_supported(layer.task, target)
+        return Network(name=name, layers=layers)
+    from chameleon_ray.networks.model import load_graph
 
-    graph = load_graph(source)
-    layers, untuned = layers_of(graph)
-    written = ",".join(map(str, inputs_of(graph)))
-    return Network(name=name, layers=layers, untuned=untuned, inputs=written, stem=source.stem)
+    return network_of(source, load_graph(source, target), target)
 
 
-def tunable(found: Network, target: Target) -> Network:
-    """The same network; of a model, layers without a template for a target are among the untuned.
-
-    On a GPU, convolutions are tuned without what is done with their output.
+def network_of(source: Source, graph: Any, target: Target) -> Network:
+    """The layers of a graph that was loaded for a target.
 
     Raises:
-        UnsupportedError: None is left, or one of the paper's has no template.
+        UnsupportedError: Nothing of it can be tuned.
     """
-    layers, untuned = [], []
-    for layer in _plain(found.layers) if target.kind == "cuda" else found.layers:
+    from chameleon_ray.networks.extract import layers_of
+    from chameleon_ray.networks.model import inputs_of
+
+    layers, others = layers_of(graph)
+    tuned, untuned = [], []
+    for layer in _plain(layers) if target.kind == "cuda" else layers:
         try:
             check_supported(layer.task, target)
-            layers.append(layer)
+            tuned.append(layer)
         except UnsupportedError as error:
-            if not found.inputs:
-                raise
             reason = str(error).removeprefix(f"{layer.task.key}: ").rstrip(".")
             untuned.append(Untuned(what=layer.name, reason=reason, uses=layer.uses))
-    if not layers:
+    untuned += others
+    if not tuned:
         raise UnsupportedError(
-            f"{found.name}: nothing of it can be tuned yet; it has "
-            f"{', '.join(f'{one.what} ({one.reason})' for one in (*untuned, *found.untuned))}."
+            f"{source.name}: nothing of it can be tuned yet; it has "
+            f"{', '.join(f'{one.what} ({one.reason})' for one in untuned)}."
         )
-    return replace(found, layers=tuple(layers), untuned=(*untuned, *found.untuned))
+    return Network(
+        name=source.name,
+        layers=tuple(tuned),
+        untuned=tuple(untuned),
+        inputs=",".join(map(str, inputs_of(graph))),
+        stem=source.stem,
+    )
 
 
 def _plain(layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -14,16 +14,19 @@ from tvm import relax
 
 from chameleon_ray.errors import ChameleonError, MachineError, SettingsError, UnsupportedError
 from chameleon_ray.networks import pt2
+from chameleon_ray.networks.layout import in_blocks
 from chameleon_ray.networks.source import Input, Source
 from chameleon_ray.plugins import load as load_named
+from chameleon_ray.tasks import Target
 
 _OPS_OF_TORCHVISION = ("nms", "qnms")
 
 
-def load_graph(source: Source) -> tvm.IRModule:
+def load_graph(source: Source, target: Target) -> tvm.IRModule:
     """The graph of a model: its function `main` takes what the model takes; weights are constants.
 
     Norms that follow a convolution are folded into it, and so is what depends on constants alone.
+    For a CPU, channels are in blocks where that serves (`layout`).
 
     Raises:
         SettingsError: It cannot be found, or is damaged.
@@ -31,7 +34,8 @@ def load_graph(source: Source) -> tvm.IRModule:
         MachineError: The package that it takes is not installed.
     """
     graph = _of_onnx(source) if source.kind == "onnx" else _of_program(exported(source), source)
-    return _folded(graph)
+    folded = _folded(graph)
+    return in_blocks(folded, target.lanes) if target.kind == "llvm" else folded
 
 
 def torch_module(source: Source) -> torch.nn.Module:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.templates import cpu_conv2d, cuda_conv2d, cuda_gemm
+from chameleon_ray.templates import cpu_conv2d, cpu_depthwise, cuda_conv2d, cuda_gemm
 from chameleon_ray.templates.gpu import architecture
 
 if TYPE_CHECKING:
@@ -37,24 +37,30 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         UnsupportedError: There is no template for the task on the target.
     """
     check_supported(task, target)
-    return _template(target).design_space(task, target)
+    return _template(task, target).design_space(task, target)
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:
     """A sensible config by rule, `(knobs,)`: trial 0 of every task."""
     check_supported(task, target)
-    return _template(target).default_config(task, target)
+    return _template(task, target).default_config(task, target)
 
 
-def _template(target: Target) -> Template:
+def _template(task: Conv2d, target: Target) -> Template:
     if target.kind == "llvm":
-        return cpu_conv2d
+        return cpu_depthwise if task.is_depthwise else cpu_conv2d
+    return _on_gpu(target)
+
+
+def _on_gpu(target: Target) -> Template:
     return cuda_conv2d if target.template == "direct" else cuda_gemm
 
 
 def template_version(target: Target) -> str:
-    """Changes whenever a config may stand for other code than before."""
-    return _template(target).version(target)
+    """Of all templates for a target; changes whenever a config may stand for other code."""
+    if target.kind == "llvm":
+        return f"{cpu_conv2d.version(target)}, {cpu_depthwise.version(target)}"
+    return _on_gpu(target).version(target)
 
 
 def gpu_template(version: str) -> GpuTemplate:
@@ -69,11 +75,11 @@ def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
     Raises:
         UnsupportedError: There is no template of TVM's for the task on the target.
     """
-    from chameleon_ray.templates import cpu_conv2d_schedule, cuda_conv2d_schedule
+    from chameleon_ray.templates import cpu_layers, cuda_conv2d_schedule
 
     check_supported(task, target)
     if target.kind == "llvm":
-        return cpu_conv2d_schedule.schedule(task, target, values)
+        return cpu_layers.schedule(task, target, values)
     if target.template != "direct":
         raise UnsupportedError(f"template {target.template!r} is CUDA C++ from the start: no TIR.")
     return cuda_conv2d_schedule.schedule(task, values)
@@ -87,7 +93,11 @@ def check_supported(task: Conv2d, target: Target) -> None:
     """
     if target.kind == "cuda" and target.model != "native":
         architecture(target.model)
-    if target.kind == "cuda" and task.epilogue:
-        raise UnsupportedError(f"{task.key}: on a GPU a convolution is tuned without its epilogue.")
-    if task.groups > 1:
-        raise UnsupportedError(f"{task.key}: convolution in groups has no template yet.")
+    if target.kind == "cuda" and (task.epilogue or task.block > 1):
+        raise UnsupportedError(
+            f"{task.key}: on a GPU a convolution is tuned in NCHW and without its epilogue."
+        )
+    if task.block not in (1, target.lanes):
+        raise UnsupportedError(f"{task.key}: its blocks are not of {target.lanes} lanes.")
+    if task.groups > 1 and not (task.is_depthwise and task.block > 1):
+        raise UnsupportedError(f"{task.key}: such convolution in groups has no template yet.")

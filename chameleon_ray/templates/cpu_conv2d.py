@@ -1,8 +1,9 @@
 """Direct convolution on a CPU: the eight knobs of Table 1, what they forbid and imply.
 
-Activations are NCHW. Filters are packed once, offline, to `(F / lanes, C, KH, KW, lanes)`, so that
-one vector register holds `lanes` output channels; a filter count that is no multiple of the lanes
-is padded with zeros. `tile_f` splits the vectors of filters, not the filters.
+Activations are NCHW, or NCHWc in blocks of `lanes` channels. Filters are packed once, offline, to
+`(F / lanes, C, KH, KW, lanes)`, so that one vector register holds `lanes` output channels; a filter
+count that is no multiple of the lanes is padded with zeros. `tile_f` splits the vectors of filters,
+not the filters.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tvm import te
 from tvm.s_tir import Schedule
 
-from chameleon_ray.templates.padding import with_padding
+from chameleon_ray.templates.activations import with_padding
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues

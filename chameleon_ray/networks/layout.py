@@ -1,0 +1,70 @@
+"""Activations in the layout that serves a whole chain of layers. Imports TVM."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tvm
+from tvm import ir, relax
+from tvm.relax.expr_functor import PyExprMutator, mutator
+
+_CONV2D = "relax.nn.conv2d"
+
+
+def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
+    """The graph with channels in blocks, NCHWc, from one convolution to the next.
+
+    A vector then holds the same place of so many channels, on both sides of a layer and of what
+    stands between layers; what cannot have it (other numbers of channels, groups of several, what
+    ends a chain) is NCHW as before, and activations are converted where the two meet.
+
+    Args:
+        graph: As `model.load_graph` makes it.
+        lanes: Of a vector of float32.
+    """
+
+    def wanted(call: Any) -> dict[str, list[str]]:
+        if not isinstance(call.op, ir.Op) or call.op.name != _CONV2D:
+            return {}
+        return {_CONV2D: blocks if _fits(call, lanes) else ["NCHW", "OIHW", "NCHW"]}
+
+    blocks = [f"NCHW{lanes}c", f"OIHW{lanes}o", f"NCHW{lanes}c"]
+    passes = (
+        relax.transform.ConvertLayout({_CONV2D: blocks[:2]}, wanted),
+        relax.transform.FoldConstant(),
+        relax.transform.EliminateCommonSubexpr(),
+        relax.transform.DeadCodeElimination(),
+    )
+    converted: tvm.IRModule = tvm.transform.Sequential(passes)(_without_clips(graph))
+    return converted
+
+
+def _fits(call: Any, lanes: int) -> bool:
+    channels = [int(call.args[i].ty.shape[axis]) for i, axis in ((0, 1), (1, 0))]
+    groups = int(call.attrs.groups)
+    plain = call.attrs.data_layout == "NCHW" and isinstance(call.args[1], ir.GenericConst)
+    alone = groups == 1 or {groups} == {*channels}
+    return plain and alone and all(number % lanes == 0 for number in channels)
+
+
+def _without_clips(graph: tvm.IRModule) -> tvm.IRModule:
+    changing = _Clips(graph)
+    main = changing.visit_expr(graph["main"])
+    found = changing.builder_.get()
+    found.update_func(graph.get_global_var("main"), main)
+    return found
+
+
+@mutator
+class _Clips(PyExprMutator):  # type: ignore[misc]
+    """Puts minimum and maximum in the place of `clip`, whose layout TVM does not infer."""
+
+    def visit_call_(self, call: Any) -> Any:
+        """TVM calls this for each operator."""
+        call = super().visit_call_(call)
+        if not isinstance(call.op, ir.Op) or call.op.name != "relax.clip":
+            return call
+        x, low, high = call.args[0], *(float(end.value) for end in call.args[1:])
+        dtype = str(x.ty.dtype)
+        most = relax.op.nn.relu(x) if low == 0 else relax.op.maximum(x, relax.const(low, dtype))
+        return relax.op.minimum(self.builder_.emit(most), relax.const(high, dtype))

@@ -1,0 +1,51 @@
+"""The TIR of a layer on a CPU, whatever its kind. Imports TVM."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tvm import te
+from tvm.s_tir import Schedule
+
+from chameleon_ray.templates import cpu_conv2d_schedule, cpu_depthwise_schedule
+from chameleon_ray.templates.activations import activations, after_epilogue
+from chameleon_ray.templates.cpu_conv2d import filter_vectors
+
+if TYPE_CHECKING:
+    from chameleon_ray.space import KnobValues
+    from chameleon_ray.tasks import Conv2d, Target
+
+
+def compute(task: Conv2d, target: Target) -> Any:
+    """A task as a PrimFunc: input, packed filters, ... -> output.
+
+    Between filters and output, it takes what the steps of the epilogue take.
+    """
+    t = task
+    data = te.placeholder(activations(task, t.in_channels, t.height, t.width), name="data")
+    window = (t.kernel_height, t.kernel_width, target.lanes)
+    filters = (filter_vectors(task, target), t.in_channels // t.groups, *window)
+    weight = te.placeholder(filters, name="weight")
+    others, out = after_epilogue(convolution(data, weight, task, target), task)
+    return te.create_prim_func([data, weight, *others, out])
+
+
+def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
+    """The output of a task without its epilogue, of packed filters, as a TE tensor."""
+    return _code(task).convolution(data, weight, task, target)
+
+
+def apply(sch: Any, task: Conv2d, values: KnobValues) -> None:
+    """Schedule a function that computes a task, and perhaps more with its output."""
+    _code(task).apply(sch, values)
+
+
+def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
+    """The scheduled module of one config."""
+    sch = Schedule(compute(task, target))
+    apply(sch, task, values)
+    return sch.mod
+
+
+def _code(task: Conv2d) -> Any:
+    return cpu_depthwise_schedule if task.is_depthwise else cpu_conv2d_schedule
