@@ -44,6 +44,23 @@ class Residual(torch.nn.Module):
         return torch.nn.functional.silu(self.smooth(y))
 
 
+class Mobile(torch.nn.Module):
+    """Depthwise and 1x1 convolutions with numbers of channels that blocks divide."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(32, 64, 1)
+        self.norm = torch.nn.BatchNorm2d(64)
+        self.depthwise = torch.nn.Conv2d(64, 64, 3, stride=2, padding=1, groups=64, bias=False)
+        self.last = torch.nn.Conv2d(64, 32, 1)
+
+    def forward(self, x):
+        """From an image to a smaller one."""
+        x = torch.nn.functional.relu6(self.first(x))
+        x = torch.nn.functional.relu6(self.norm(self.depthwise(x)))
+        return torch.nn.functional.max_pool2d(self.last(x), 3, stride=2, padding=1)
+
+
 class Branching(torch.nn.Module):
     """What torch.export does not take."""
 
@@ -62,6 +79,11 @@ def residual():
     return _made(Residual)
 
 
+def mobile():
+    """The third, likewise."""
+    return _made(Mobile)
+
+
 def _made(kind):
     torch.manual_seed(0)
     module = kind()
@@ -71,7 +93,7 @@ def _made(kind):
 
 
 def branching():
-    """The third."""
+    """The fourth."""
     return Branching()
 
 

@@ -9,40 +9,100 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import residual, small
+from small_models import mobile, residual, small
 
 from chameleon_ray import tune
 from chameleon_ray.deploy.bench import bench, some_input
 from chameleon_ray.deploy.build import deploy
 from chameleon_ray.deploy.folder import EXAMPLE, LIBRARY, read
-from chameleon_ray.errors import RunFolderError, SettingsError
+from chameleon_ray.errors import RunFolderError, SettingsError, UnsupportedError
 from chameleon_ray.measure.reference import relative_error
 from chameleon_ray.measure.tvm import TvmBuilder, resolve_target
+from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.networks.source import Input
 from chameleon_ray.tasks import Conv2d, Target
-from chameleon_ray.templates import design_space
+from chameleon_ray.templates import default_config, design_space
+from chameleon_ray.templates.cpu_conv2d import columns_of
 
-TASK = Conv2d(
+TARGET = resolve_target(Target(cores=1))
+LANES = TARGET.lanes
+PLAIN = Conv2d(
     in_channels=5, out_channels=20, height=9, width=12, kernel_height=3, kernel_width=3, padding=1
 )
+BLOCKS = replace(PLAIN, in_channels=2 * LANES, out_channels=LANES, block=LANES, batch=2)
+DEPTHWISE = replace(
+    BLOCKS, in_channels=2 * LANES, out_channels=2 * LANES, groups=2 * LANES, stride=2
+)
+EPILOGUES = [
+    (),
+    ("bias",),
+    ("bias", "add", "relu"),
+    ("bias", "clip6"),
+    ("relu", "add"),
+    ("bias", "silu"),
+    ("add", "bias", "relu"),
+]
 
 
-@pytest.mark.parametrize(
-    "epilogue", [(), ("bias",), ("bias", "add", "relu"), ("bias", "clip6"), ("relu", "add"),
-                 ("bias", "silu"), ("add", "bias", "relu")]
-)  # fmt: skip
-def test_a_layer_is_measured_with_its_epilogue(epilogue):
-    """Its output is torch's, and so is that of torch's kernel beside it."""
-    target = resolve_target(Target(cores=1))
-    task = replace(TASK, epilogue=epilogue)
+def check(task, configs=3):
+    """Random configs and the default compute what torch does."""
     assert Conv2d.from_key(task.key) == task
-    builder = TvmBuilder(target, seed=0)
-    space = design_space(task, target)
-    for config in space.random(3, np.random.default_rng(0)):
+    builder, space = TvmBuilder(TARGET, seed=0), design_space(task, TARGET)
+    default = default_config(task, TARGET)[None, :]
+    assert space.valid(default).all()
+    rows = np.concatenate([default, space.random(configs, np.random.default_rng(0))])
+    assert np.isfinite(space.features(rows)).all()
+    for config in rows:
         kernel = builder.build(task, space.describe(config))
         assert kernel.error() < 1e-5
         assert kernel.time(2) > 0
-    assert builder.build(task, {}).time(2) > 0
+
+
+@pytest.mark.parametrize("epilogue", EPILOGUES)
+@pytest.mark.parametrize("task", [PLAIN, BLOCKS, DEPTHWISE], ids=("plain", "blocks", "depthwise"))
+def test_a_layer_is_measured_with_its_epilogue(task, epilogue):
+    """In either layout; torch's own kernel beside it has the same epilogue."""
+    whole = replace(task, epilogue=epilogue)
+    check(whole)
+    assert TvmBuilder(TARGET, seed=0).build(whole, {}).time(2) > 0
+
+
+@pytest.mark.parametrize(
+    "task",
+    [
+        replace(PLAIN, width=19),
+        replace(PLAIN, width=37, padding=0, stride=2),
+        replace(BLOCKS, width=17, epilogue=("bias", "add")),
+        replace(DEPTHWISE, width=37, epilogue=("bias", "relu")),
+        replace(DEPTHWISE, width=21, kernel_height=5, kernel_width=5, padding=0, stride=1),
+        replace(DEPTHWISE, width=21, padding=2, stride=1),
+    ],
+    ids=str,
+)
+def test_columns_that_cannot_be_cut_evenly_get_more_that_are_thrown_away(task):
+    """What is written is the output and nothing beside it."""
+    assert columns_of(task) >= task.out_width
+    check(task)
+
+
+def test_the_paper_s_layers_are_cut_as_they_are():
+    """So their spaces are as before."""
+    tasks = [layer.task for name in NETWORKS for layer in network(name)]
+    assert all(columns_of(task) == task.out_width for task in tasks)
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        (replace(BLOCKS, block=LANES // 2), "blocks are not of"),
+        (replace(DEPTHWISE, groups=2), "in groups has no template"),
+        (replace(PLAIN, in_channels=20, groups=20), "in groups has no template"),
+    ],
+)
+def test_what_has_no_template_is_refused(task, message):
+    """By its name."""
+    with pytest.raises(UnsupportedError, match=message):
+        design_space(task, TARGET)
 
 
 def run(folder, data):
@@ -55,7 +115,11 @@ def run(folder, data):
 
 @pytest.mark.parametrize(
     ("name", "module", "shape"),
-    [("small", small, (1, 3, 16, 16)), ("residual", residual, (2, 8, 17, 15))],
+    [
+        ("small", small, (1, 3, 16, 16)),
+        ("residual", residual, (2, 8, 17, 15)),
+        ("mobile", mobile, (1, 32, 14, 19)),
+    ],
 )
 def test_a_deployed_model_computes_what_torch_does(tmp_path, name, module, shape):
     """What has a template, and what is compiled by rule: groups, dilation, products, means."""
@@ -66,6 +130,8 @@ def test_a_deployed_model_computes_what_torch_does(tmp_path, name, module, shape
         right = module()(torch.tensor(data)).numpy()
     assert relative_error(run(out, data), right) < 1e-5
     assert deployed.by_rule == deployed.layers
+    if name == "mobile":  # all of it in blocks
+        assert all(Conv2d.from_key(layer.task).block == LANES for layer in deployed.layers)
     assert read(out) == json_round_trip(deployed)
 
 

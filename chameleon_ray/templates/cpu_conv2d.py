@@ -31,6 +31,7 @@ _VERSION = "cpu_conv2d/1"
 
 UNROLL_STEPS = (0, 16, 64, 256, 1024)
 _MOST_ACCUMULATORS = 64
+_NARROW = 16  # columns, and fewer, are a tile by themselves
 
 
 def version(_target: Target) -> str:
@@ -61,13 +62,26 @@ def _knobs(task: Conv2d, target: Target) -> tuple[Knob, ...]:
     return (
         split("tile_f", filter_vectors(task, target), 3),
         split("tile_y", task.out_height, 3),
-        split("tile_x", task.out_width, 3),
+        split("tile_x", columns_of(task), 3),
         split("tile_rc", task.in_channels, 2),
         split("tile_ry", task.kernel_height, 2),
         split("tile_rx", task.kernel_width, 2),
         options("auto_unroll_max_step", UNROLL_STEPS),
         options("unroll_explicit", (0, 1)),
     )
+
+
+def columns_of(task: Conv2d) -> int:
+    """Columns of the output that are computed: more than it has where that cannot be cut evenly.
+
+    Such as 110 for 109, of which the last is thrown away.
+    """
+    width = task.out_width
+    return next(n for n in itertools.count(width) if n < _NARROW or _has_even_cut(n))
+
+
+def _has_even_cut(width: int) -> bool:
+    return any(width % part == 0 for part in range(_NARROW // 4, _NARROW))
 
 
 def filter_vectors(task: Conv2d, target: Target) -> int:
@@ -157,7 +171,7 @@ def default_config(task: Conv2d, target: Target) -> Configs:
         {
             "tile_f": (f0, vectors // f0, f2),
             "tile_y": (y0, rows // y0, y2),
-            "tile_x": (1, task.out_width // x2, x2),
+            "tile_x": (1, columns_of(task) // x2, x2),
             "tile_rc": (task.in_channels // channels, channels),
             "tile_ry": (1, task.kernel_height),
             "tile_rx": (1, task.kernel_width),

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te
 
-from chameleon_ray.templates.activations import TASK, last_of_epilogue, with_padding
-from chameleon_ray.templates.cpu_conv2d import filter_vectors
+from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
+from chameleon_ray.templates.cpu_conv2d import columns_of, filter_vectors
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -20,7 +20,8 @@ _BLOCK = 4  # axes of activations before that of a block of channels
 def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
     """The output of a convolution, of filters as `cpu_conv2d.packed` has them, as a TE tensor."""
     t, lanes = task, target.lanes
-    padded = with_padding(data, task)
+    columns = columns_of(task)
+    padded = with_padding(data, task, columns)
     rc = te.reduce_axis((0, t.in_channels), name="rc")
     ry = te.reduce_axis((0, t.kernel_height), name="ry")
     rx = te.reduce_axis((0, t.kernel_width), name="rx")
@@ -29,7 +30,7 @@ def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
         return padded[n, c, y, x] if t.block == 1 else padded[n, c // t.block, y, x, c % t.block]
 
     conv = te.compute(
-        (t.batch, filter_vectors(task, target), t.out_height, t.out_width, lanes),
+        (t.batch, filter_vectors(task, target), t.out_height, columns, lanes),
         lambda n, f, y, x, lane: te.sum(
             number(n, rc, y * t.stride + ry, x * t.stride + rx) * weight[f, rc, ry, rx, lane],
             axis=[rc, ry, rx],
@@ -37,13 +38,10 @@ def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
         name="conv",
         attrs={TASK: task.key},
     )
+    shape = activations(task, t.out_channels, t.out_height, t.out_width)
     if t.block > 1:
-        return te.compute(conv.shape, lambda *at: conv[at], name="out")
-    return te.compute(
-        (t.batch, t.out_channels, t.out_height, t.out_width),
-        lambda n, f, y, x: conv[n, f // lanes, y, x, f % lanes],
-        name="out",
-    )
+        return te.compute(shape, lambda *at: conv[at], name="out")
+    return te.compute(shape, lambda n, f, y, x: conv[n, f // lanes, y, x, f % lanes], name="out")
 
 
 def apply(sch: Any, values: KnobValues) -> None:

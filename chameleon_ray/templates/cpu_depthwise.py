@@ -27,6 +27,7 @@ from chameleon_ray.space import (
     split,
 )
 from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates.cpu_conv2d import columns_of
 
 _VERSION = "cpu_depthwise/1"
 _MOST_ACCUMULATORS = 32
@@ -45,7 +46,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         (
             split("tile_c", task.out_channels // task.block, 2),
             split("tile_y", task.out_height, 3),
-            split("tile_x", task.out_width, 2),
+            split("tile_x", columns_of(task), 2),
             options("pad", (0, 1) if task.padding else (0,), ordered=False),
             options("unroll", (0, 1)),
         ),
@@ -96,13 +97,14 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     `(knobs,)`.
     """
     del target
-    x = max(d for d in _divisors(task.out_width) if d <= _ACCUMULATORS)
+    columns = columns_of(task)
+    x = max(d for d in _divisors(columns) if d <= _ACCUMULATORS)
     y = max(d for d in _divisors(task.out_height) if d * x <= _ACCUMULATORS)
     return design_space(task, Target()).config(
         {
             "tile_c": (task.out_channels // task.block, 1),
             "tile_y": (1, task.out_height // y, y),
-            "tile_x": (task.out_width // x, x),
+            "tile_x": (columns // x, x),
             "pad": (1 if task.padding else 0,),
             "unroll": (1,),
         }

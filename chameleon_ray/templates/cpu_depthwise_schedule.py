@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te
 
-from chameleon_ray.templates.activations import TASK, last_of_epilogue, with_padding
+from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
+from chameleon_ray.templates.cpu_conv2d import columns_of
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
 def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     """The output of a convolution, of packed filters, as a TE tensor."""
     t = task
-    padded = with_padding(data, task)
+    columns = columns_of(task)
+    padded = with_padding(data, task, columns)
     ry = te.reduce_axis((0, t.kernel_height), name="ry")
     rx = te.reduce_axis((0, t.kernel_width), name="rx")
     conv = te.compute(
-        (t.batch, t.out_channels // t.block, t.out_height, t.out_width, t.block),
+        (t.batch, t.out_channels // t.block, t.out_height, columns, t.block),
         lambda n, c, y, x, lane: te.sum(
             padded[n, c, y * t.stride + ry, x * t.stride + rx, lane] * weight[c, 0, ry, rx, lane],
             axis=[ry, rx],
@@ -28,7 +30,8 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
         name="conv",
         attrs={TASK: task.key},
     )
-    return te.compute(conv.shape, lambda *at: conv[at], name="out")
+    shape = activations(task, t.out_channels, t.out_height, t.out_width)
+    return te.compute(shape, lambda *at: conv[at], name="out")
 
 
 def apply(sch: Any, values: KnobValues) -> None:
