@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 import typer.core
 
-from chameleon_ray import cli_compare, cli_deploy, cli_fetch, cli_report, cli_search, cli_status
+from chameleon_ray import (
+    cli_compare,
+    cli_database,
+    cli_deploy,
+    cli_fetch,
+    cli_report,
+    cli_search,
+    cli_status,
+)
 from chameleon_ray.cli_shared import (
     Inputs,
     Json,
@@ -246,6 +254,7 @@ app.add_typer(cli_report.app)
 app.add_typer(cli_status.app)
 app.add_typer(cli_fetch.app)
 app.add_typer(cli_deploy.app)
+app.add_typer(cli_database.app)
 
 
 def _seconds(duration: str | None) -> float | None:

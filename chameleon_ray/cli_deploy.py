@@ -32,7 +32,9 @@ def deploy(
     out: Annotated[Path, typer.Option("--out", "-o", metavar="DIR", help="The folder to make.")],
     records: Annotated[
         list[str] | None,
-        typer.Option("--from", metavar="RUN", help="More runs with records of equal layers."),
+        typer.Option(
+            "--from", metavar="RUN|DATABASE", help="More runs, or databases, with equal layers."
+        ),
     ] = None,
     inputs: Inputs = "",
     trust: Trust = False,

@@ -13,7 +13,15 @@ from small_models import mobile, residual, small
 
 from chameleon_ray import tune
 from chameleon_ray.deploy.bench import bench, some_input
+from chameleon_ray.deploy.best import best_configs, best_of
 from chameleon_ray.deploy.build import deploy
+from chameleon_ray.deploy.database import (
+    Entry,
+    entries_of,
+    merged,
+    read_database,
+    write_database,
+)
 from chameleon_ray.deploy.folder import EXAMPLE, LIBRARY, read
 from chameleon_ray.errors import RunFolderError, SettingsError, UnsupportedError
 from chameleon_ray.measure.reference import relative_error
@@ -21,7 +29,7 @@ from chameleon_ray.measure.tvm import TvmBuilder, resolve_target
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.networks.source import Input
 from chameleon_ray.tasks import Conv2d, Target
-from chameleon_ray.templates import default_config, design_space
+from chameleon_ray.templates import default_config, design_space, template_version
 from chameleon_ray.templates.cpu_conv2d import columns_of
 
 TARGET = resolve_target(Target(cores=1))
@@ -174,6 +182,14 @@ def test_a_run_is_deployed_with_its_best_configs(tmp_path, monkeypatch):
     if deployed.target.cores > 1:
         with pytest.raises(RunFolderError, match=r"cores.*Tune on this machine"):
             deploy(str(run_folder), tmp_path / "one", threads=1)
+    entries = entries_of(run_folder)
+    write_database(merged([*entries, *entries]), tmp_path / "best.parquet")
+    assert sorted(entries, key=lambda e: e.task) == read_database(tmp_path / "best.parquet")
+    again = deploy(
+        "small_models:residual", tmp_path / "again", inputs="1x8x16x16",
+        records=[tmp_path / "best.parquet"],
+    )  # fmt: skip
+    assert again.layers == deployed.layers
 
 
 @pytest.mark.slow
@@ -208,3 +224,65 @@ def test_what_cannot_be_deployed_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="not a folder that"):
         read(tmp_path / "run")
     assert not (tmp_path / "out").exists()
+
+
+def entry(**changes):
+    """What a database may hold."""
+    known = {
+        "task": PLAIN.key,
+        "kind": "llvm",
+        "model": "znver4",
+        "lanes": LANES,
+        "cores": 1,
+        "template": template_version(TARGET),
+        "compiler": "tvm",
+        "config": {"tile_f": (1, 2), "unroll_explicit": (0,)},
+        "seconds": 1e-3,
+        "default_seconds": None,
+        "machine": "some CPU",
+        "run": "runs/mine",
+    }
+    return Entry(**(known | changes))
+
+
+def test_a_database_has_the_fastest_of_each_machine(tmp_path, call):
+    """Exported and merged on the command line, and listed."""
+    slow, fast, other = entry(seconds=2e-3), entry(), entry(model="haswell")
+    assert merged([slow, other, fast, slow]) == [other, fast]
+    write_database([slow, other], tmp_path / "a.parquet")
+    write_database([fast], tmp_path / "b.parquet")
+    both = tmp_path / "both.parquet"
+    files = [tmp_path / "a.parquet", tmp_path / "b.parquet"]
+    code, out, _ = call("database", "merge", *files, "-o", both)
+    assert (code, "2 layers" in out) == (0, True)
+    assert read_database(both) == [other, fast]
+    code, out, _ = call("database", "list", both, "--json")
+    assert code == 0
+    assert [found["model"] for found in json.loads(out)["entries"]] == ["haswell", "znver4"]
+    assert "5->20 3x3 @9" in call("database", "list", both)[1]
+
+
+def test_databases_that_cannot_be_are_refused(tmp_path, call):
+    """Damaged, of other templates or machines, with a wrong name."""
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 cut off")
+    with pytest.raises(SettingsError, match="not a database"):
+        read_database(tmp_path / "bad.parquet")
+    with pytest.raises(SettingsError, match="no such file"):
+        read_database(tmp_path / "gone.parquet")
+    write_database([entry(template="cpu_conv2d/0")], tmp_path / "old.parquet")
+    with pytest.raises(RunFolderError, match=r"templates are cpu_conv2d/0.*cpu_conv2d/1"):
+        best_configs([tmp_path / "old.parquet"], TARGET)
+    write_database([entry(lanes=4)], tmp_path / "narrow.parquet")
+    with pytest.raises(RunFolderError, match=r"some CPU.*this is for 1 cores"):
+        best_configs([tmp_path / "narrow.parquet"], TARGET)
+    code, _, err = call("database", "merge", tmp_path / "old.parquet", "-o", tmp_path / "out.txt")
+    assert (code, "ends in .parquet" in err) == (2, True)
+
+
+def test_a_layer_of_equal_shape_serves_one_with_another_epilogue():
+    """If there is none of its own."""
+    own, other = entry(seconds=2e-3), entry(task=replace(PLAIN, epilogue=("bias",)).key)
+    found = {other.task: other}
+    assert best_of(PLAIN, found) == other
+    assert best_of(PLAIN, found | {own.task: own}) == own
+    assert best_of(BLOCKS, found) is None

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
-from chameleon_ray.deploy.best import Best, best_configs, best_of, network_in
+from chameleon_ray.deploy.best import best_configs, best_of, network_in
+from chameleon_ray.deploy.database import Entry
 from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
@@ -35,7 +37,7 @@ def deploy(
         out: The folder to make.
         inputs: What a model takes, as of `tune`.
         trust: Whether what a `.pt2` file pickles may be run.
-        records: More runs, for layers of equal shape.
+        records: More runs, and databases, for layers of equal shape.
         threads: Cores that it will run on; 0 for all. Records of as many count.
 
     Raises:
@@ -64,7 +66,7 @@ def deploy(
             f"{what}: the paper's networks are shapes without weights; torchvision:{what} is a "
             "model, with random ones."
         )
-    return _built(source, runs, out, _target(threads))
+    return _built(source, runs, out, target_of_threads(threads))
 
 
 def _is_run(what: str) -> bool:
@@ -74,7 +76,12 @@ def _is_run(what: str) -> bool:
     return MANIFEST in open_folder(what).names()
 
 
-def _target(threads: int) -> Target:
+def target_of_threads(threads: int) -> Target:
+    """This machine's CPU, of which so many cores are used; all for 0.
+
+    Raises:
+        MachineError: It has fewer.
+    """
     from chameleon_ray.measure.tvm import resolve_target
 
     return resolve_target(target_here(replace(Env(), cores=threads)))
@@ -84,28 +91,20 @@ def _built(source: Source, runs: Sequence[Place], out: Path, target: Target) -> 
     best = best_configs(runs, target)
     import tvm
 
-    from chameleon_ray.deploy.packing import packed_and_fused
-    from chameleon_ray.deploy.scheduling import scheduled
     from chameleon_ray.networks.lookup import network_of
     from chameleon_ray.networks.model import load_graph
 
     started = time.monotonic()
     graph = load_graph(source, target)
     network = network_of(source, graph, target)
-    deployed = [_layer(layer, best_of(layer.task, best), target) for layer in network.layers]
-    configs = {layer.task: layer.config for layer in deployed}
-    tvm_target = tvm.target.Target(
-        {"kind": target.kind, "mcpu": target.model, "num-cores": target.cores}
-    )
-    with tvm_target:
-        code = scheduled(packed_and_fused(graph, target), configs, target)
-    executable = tvm.compile(code, target=tvm_target)
+    layers = layers_for(source, graph, best, target)
+    executable = compiled(graph, layers, target)
     described = Deployed(
         network=source.name,
         inputs=tuple(network.inputs.split(",")),
         target=target,
         compiler=f"tvm {tvm.__version__}",
-        layers=tuple(deployed),
+        layers=layers,
         untuned=network.untuned,
         build_seconds=time.monotonic() - started,
     )
@@ -113,7 +112,33 @@ def _built(source: Source, runs: Sequence[Place], out: Path, target: Target) -> 
     return described
 
 
-def _layer(layer: Layer, best: Best | None, target: Target) -> DeployedLayer:
+def layers_for(
+    source: Source, graph: Any, best: Mapping[str, Entry], target: Target
+) -> tuple[DeployedLayer, ...]:
+    """The layers of a graph, each with the config that it gets."""
+    from chameleon_ray.networks.lookup import network_of
+
+    layers = network_of(source, graph, target).layers
+    return tuple(_layer(layer, best_of(layer.task, best), target) for layer in layers)
+
+
+def compiled(graph: Any, layers: Sequence[DeployedLayer], target: Target) -> Any:
+    """The executable of a graph that was loaded for a target."""
+    import tvm
+
+    from chameleon_ray.deploy.packing import packed_and_fused
+    from chameleon_ray.deploy.scheduling import scheduled
+
+    configs = {layer.task: layer.config for layer in layers}
+    tvm_target = tvm.target.Target(
+        {"kind": target.kind, "mcpu": target.model, "num-cores": target.cores}
+    )
+    with tvm_target:
+        code = scheduled(packed_and_fused(graph, target), configs, target)
+    return tvm.compile(code, target=tvm_target)
+
+
+def _layer(layer: Layer, best: Entry | None, target: Target) -> DeployedLayer:
     space = design_space(layer.task, target)
     by_rule = space.describe(default_config(layer.task, target))
     return DeployedLayer(

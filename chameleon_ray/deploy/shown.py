@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -9,8 +10,10 @@ from rich.table import Table
 
 from chameleon_ray import report
 from chameleon_ray.deploy.bench import Comparison, Timed
+from chameleon_ray.deploy.database import Entry
 from chameleon_ray.deploy.folder import LIBRARY, Deployed
-from chameleon_ray.text import duration, milliseconds
+from chameleon_ray.tasks import Conv2d, Layer
+from chameleon_ray.text import duration, milliseconds, ratio
 
 
 def print_deployed(deployed: Deployed, out: Path, console: Console) -> None:
@@ -32,6 +35,20 @@ def print_deployed(deployed: Deployed, out: Path, console: Console) -> None:
     lines.append(f"Time it: chameleon-ray bench {out}; run it: python {out / 'run.py'}")
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
+def print_entries(entries: Sequence[Entry], console: Console) -> None:
+    """What a database holds: a row for each task on each kind of machine."""
+    table = Table(box=None, padding=(0, 1))
+    for head in ("layer", "machine", "ms", "gain"):
+        table.add_column(head, justify="right" if head in ("ms", "gain") else "left", no_wrap=True)
+    for entry in entries:
+        name = Layer(index=1, task=Conv2d.from_key(entry.task), uses=1).name
+        gain = ratio(entry.default_seconds, entry.seconds)
+        table.add_row(name, entry.machine, milliseconds(entry.seconds), gain)
+    if not console.is_terminal:
+        console.width = max(console.width, report.WIDTH)
+    console.print(table)
 
 
 def print_comparison(found: Comparison, console: Console) -> None:

@@ -33,9 +33,27 @@ def load_graph(source: Source, target: Target) -> tvm.IRModule:
         UnsupportedError: It cannot be exported, or has operators that TVM does not know.
         MachineError: The package that it takes is not installed.
     """
-    graph = _of_onnx(source) if source.kind == "onnx" else _of_program(exported(source), source)
-    folded = _folded(graph)
-    return in_blocks(folded, target.lanes) if target.kind == "llvm" else folded
+    if source.kind == "onnx":
+        return _for_target(_of_onnx(source), target)
+    return graph_of(exported(source), source, target)
+
+
+def graph_of(
+    program: torch.export.ExportedProgram,
+    source: Source,
+    target: Target,
+    *,
+    one_output: bool = True,
+) -> tvm.IRModule:
+    """The graph of what torch has exported, as `load_graph`.
+
+    Args:
+        program: From torch.
+        source: For messages.
+        target: What for.
+        one_output: Whether a single output comes as it is, and not in a tuple.
+    """
+    return _for_target(_of_program(program, source, one_output=one_output), target)
 
 
 def torch_module(source: Source) -> torch.nn.Module:
@@ -143,12 +161,14 @@ def _torchvision() -> Any:
     return torchvision
 
 
-def _of_program(program: torch.export.ExportedProgram, source: Source) -> tvm.IRModule:
+def _of_program(
+    program: torch.export.ExportedProgram, source: Source, *, one_output: bool
+) -> tvm.IRModule:
     from tvm.relax.frontend.torch import from_exported_program
 
     with _importing(source):
         return from_exported_program(
-            program, keep_params_as_input=False, unwrap_unit_return_tuple=True
+            program, keep_params_as_input=False, unwrap_unit_return_tuple=one_output
         )
 
 
@@ -201,7 +221,7 @@ def _importing(source: Source) -> Iterator[None]:
         ) from error
 
 
-def _folded(graph: tvm.IRModule) -> tvm.IRModule:
+def _for_target(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
     """With norms in the convolutions before them, and nothing left that constants decide."""
     passes = (
         relax.transform.FoldBatchnormToConv2D(),
@@ -209,7 +229,8 @@ def _folded(graph: tvm.IRModule) -> tvm.IRModule:
         relax.transform.FoldConstant(),
         relax.transform.DeadCodeElimination(),
     )
-    return tvm.transform.Sequential(passes)(graph)
+    folded = tvm.transform.Sequential(passes)(graph)
+    return in_blocks(folded, target.lanes) if target.kind == "llvm" else folded
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,58 @@
+"""`torch.compile(model, backend="chameleon")`: outputs of torch, and torch where it cannot be."""
+
+import pytest
+import torch
+from small_models import mobile, residual, small
+
+from chameleon_ray.deploy.torch_backend import chameleon
+from chameleon_ray.errors import SettingsError, UnknownNameError
+
+
+@pytest.fixture(autouse=True)
+def fresh():
+    """Nothing that was compiled before is left."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.mark.parametrize(
+    ("module", "shape"),
+    [(small, (1, 3, 16, 16)), (residual, (1, 8, 16, 16)), (mobile, (1, 32, 14, 19))],
+)
+def test_a_compiled_model_computes_what_torch_does(module, shape, recwarn):
+    """Whatever is called again, with other numbers."""
+    model = module()
+    compiled = torch.compile(model, backend=chameleon, options={"threads": 1})
+    with torch.inference_mode():
+        for seed in range(3):
+            x = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+            assert torch.allclose(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+    assert not [w for w in recwarn if "chameleon" in str(w.message)]
+
+
+def test_what_cannot_be_taken_runs_in_torch_and_says_so():
+    """A model without a convolution; the warning has the reason."""
+    model = torch.nn.Linear(4, 2)
+    compiled = torch.compile(model, backend=chameleon)
+    x = torch.ones(3, 4)
+    with torch.inference_mode(), pytest.warns(UserWarning, match=r"runs in torch.*matmul"):
+        found = compiled(x)
+    assert torch.allclose(found, model(x))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"treads": 1}, UnknownNameError, "unknown option 'treads'.*threads"),
+        ({"from": "runs/mine"}, SettingsError, "list of run folders"),
+        ({"from": ["/nowhere"]}, Exception, "/nowhere"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, error, message):
+    """They are the user's, and no reason to run in torch."""
+    compiled = torch.compile(small(), backend=chameleon, options=options)
+    with torch.inference_mode(), pytest.raises(Exception, match=message):
+        compiled(torch.zeros(1, 3, 16, 16))
+    with pytest.raises(error, match=message):
+        chameleon(torch.fx.symbolic_trace(torch.nn.ReLU()), [torch.ones(1)], options=options)
