@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, get_args
 from chameleon_ray.errors import UnsupportedError
 
 GpuTemplate = Literal["direct", "gemm", "gemm_tf32", "gemm_float16"]
+Form = Literal["direct", "winograd2", "winograd4"]
 Step = Literal["bias", "add", "relu", "clip6", "silu"]
 ROUNDING: frozenset[GpuTemplate] = frozenset({"gemm_tf32", "gemm_float16"})
 
@@ -42,6 +43,7 @@ class Conv2d:
     Attributes:
         block: Channels that lie side by side. With 1, activations are NCHW; with 16, NCHW16c: the
             sixteenth part of the channels, and last 16 of them, on both sides of the convolution.
+        form: By which algorithm it is computed: by definition, or by F(2x2, 3x3) or F(4x4, 3x3).
         epilogue: What is done with each output before it is written: a bias of its filter or the
             number of another tensor is added, it is made at least 0, between 0 and 6, or x times
             its logistic function.
@@ -63,6 +65,7 @@ class Conv2d:
     groups: int = 1
     dtype: Literal["float32"] = "float32"
     block: int = 1
+    form: Form = "direct"
     epilogue: tuple[Step, ...] = ()
 
     def __post_init__(self) -> None:
@@ -108,6 +111,7 @@ class Conv2d:
             f"_k{self.out_channels}x{self.kernel_height}x{self.kernel_width}"
             f"_s{self.stride}_p{self.padding}_g{self.groups}_{self.dtype}"
             + (f"_nchw{self.block}c" if self.block > 1 else "")
+            + (f"_{self.form}" if self.form != "direct" else "")
             + "".join(f"_{step}" for step in self.epilogue)
         )
 
@@ -123,15 +127,16 @@ class Conv2d:
             raise UnsupportedError(f"{key!r} is not the key of a conv2d task.")
         found: dict[str, Any] = match.groupdict()
         epilogue = tuple(step for step in found.pop("epilogue").split("_") if step)
+        form: Form = found.pop("form") or "direct"
         numbers: dict[str, Any] = {name: int(text) for name, text in found.items() if text}
-        return cls(**numbers, epilogue=epilogue)
+        return cls(**numbers, form=form, epilogue=epilogue)
 
 
 _KEY = re.compile(
     r"conv2d_n(?P<batch>\d+)_c(?P<in_channels>\d+)x(?P<height>\d+)x(?P<width>\d+)"
     r"_k(?P<out_channels>\d+)x(?P<kernel_height>\d+)x(?P<kernel_width>\d+)"
     r"_s(?P<stride>\d+)_p(?P<padding>\d+)_g(?P<groups>\d+)_float32"
-    r"(_nchw(?P<block>\d+)c)?(?P<epilogue>(_[a-z]+\d?)*)"
+    r"(_nchw(?P<block>\d+)c)?(_(?P<form>winograd[24]))?(?P<epilogue>(_[a-z]+\d?)*)"
 )
 
 
@@ -151,8 +156,10 @@ class Layer:
         groups = f" g{t.groups}" if t.groups > 1 else ""
         kernel = f"{t.kernel_height}x{t.kernel_width}"
         steps = "".join(f"+{step}" for step in t.epilogue if step != "bias")
+        form = f" F{t.form[-1]}" if t.form != "direct" else ""
         epilogue = f" {steps}" if steps else ""
-        return f"{t.in_channels}->{t.out_channels} {kernel}{stride}{groups} @{t.height}{epilogue}"
+        what = f"{t.in_channels}->{t.out_channels} {kernel}{stride}{groups}"
+        return f"{what} @{t.height}{form}{epilogue}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

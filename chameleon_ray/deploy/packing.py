@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import tvm
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
@@ -12,9 +13,10 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks.extract import tasks_in
 from chameleon_ray.tasks import Conv2d, Target
-from chameleon_ray.templates import check_supported
-from chameleon_ray.templates.cpu_conv2d import packed
+from chameleon_ray.templates import check_supported, filters_of
 from chameleon_ray.templates.cpu_layers import convolution
+
+_WRITES_ITS_OUTPUT = 4  # of TVM's OpPatternKind: what follows may be done before it is written
 
 
 def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
@@ -67,13 +69,13 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
         if task is None or not _has_template(task, self._target):
             return call
         data, weight = call.args
-        if task.block == 1:  # in blocks, filters are packed already
-            weight = relax.const(packed(np.asarray(weight.value.numpy()), self._target.lanes))
+        filters = filters_of(_plain(weight.value.numpy()), task, self._target)
         return self.builder_.call_te(
             lambda x, w: convolution(x, w, task, self._target),
             data,
-            weight,
+            relax.const(filters),
             primfunc_name_hint="conv2d",
+            primfunc_attrs={"op_pattern": _WRITES_ITS_OUTPUT},
         )
 
     def _logistic(self, x: Any) -> Any:
@@ -82,6 +84,14 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
         return relax.op.divide(
             one, emit(relax.op.add(one, emit(relax.op.exp(emit(relax.op.negative(x))))))
         )
+
+
+def _plain(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Filters `(F, C, KH, KW)`, of such or of `(F/lanes, C, KH, KW, lanes)`."""
+    if weight.ndim == 4:
+        return weight
+    f, c, height, width, lanes = weight.shape
+    return weight.transpose(0, 4, 1, 2, 3).reshape(f * lanes, c, height, width)
 
 
 def _has_template(task: Conv2d, target: Target) -> bool:

@@ -33,8 +33,7 @@ from chameleon_ray.measure.reference import (
 from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, Target
-from chameleon_ray.templates import schedule
-from chameleon_ray.templates.cpu_conv2d import packed
+from chameleon_ray.templates import filters_of, schedule
 
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
 _LANES = (("avx512f", 16), ("avx", 8), ("", 4))
@@ -152,7 +151,8 @@ def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
     """Input, packed filters, and what the epilogue takes, in blocks as the task has them."""
     data, weight = inputs(task, seed)
     data, *others = (blocked(array, task.block) for array in (data, *epilogue_inputs(task, seed)))
-    return tuple(map(tvm.runtime.tensor, (data, packed(weight, lanes), *others)))
+    filters = filters_of(weight, task, Target(lanes=lanes))
+    return tuple(map(tvm.runtime.tensor, (data, filters, *others)))
 
 
 @lru_cache(maxsize=_TASKS)

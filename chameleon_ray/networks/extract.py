@@ -14,6 +14,7 @@ from tvm import ir, relax
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import Untuned, numbered
 from chameleon_ray.tasks import Conv2d, Layer, Step
+from chameleon_ray.templates import with_best_form
 
 _CONV2D = "conv2d"
 _SIX = 6.0
@@ -183,7 +184,7 @@ def task_of(call: Any) -> Conv2d:
         raise UnsupportedError("it is dilated")
     if len({*strides}) > 1 or len({*padding}) > 1:
         raise UnsupportedError("its strides or its paddings differ from side to side")
-    return Conv2d(
+    task = Conv2d(
         batch=batch,
         in_channels=in_channels * lanes,
         out_channels=out_channels * lanes,
@@ -196,6 +197,7 @@ def task_of(call: Any) -> Conv2d:
         groups=int(attributes.groups),
         block=lanes,
     )
+    return with_best_form(task)
 
 
 def _shown(call: Any) -> str:

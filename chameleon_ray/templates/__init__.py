@@ -6,13 +6,17 @@ What the search needs (knobs, constraints, features) is numpy only; TVM is impor
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.templates import cpu_conv2d, cpu_depthwise, cuda_conv2d, cuda_gemm
+from chameleon_ray.templates import cpu_conv2d, cpu_depthwise, cpu_winograd, cuda_conv2d, cuda_gemm
 from chameleon_ray.templates.gpu import architecture
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from chameleon_ray.space import Configs, DesignSpace, KnobValues
     from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
 
@@ -48,6 +52,8 @@ def default_config(task: Conv2d, target: Target) -> Configs:
 
 def _template(task: Conv2d, target: Target) -> Template:
     if target.kind == "llvm":
+        if task.form != "direct":
+            return cpu_winograd
         return cpu_depthwise if task.is_depthwise else cpu_conv2d
     return _on_gpu(target)
 
@@ -59,8 +65,24 @@ def _on_gpu(target: Target) -> Template:
 def template_version(target: Target) -> str:
     """Of all templates for a target; changes whenever a config may stand for other code."""
     if target.kind == "llvm":
-        return f"{cpu_conv2d.version(target)}, {cpu_depthwise.version(target)}"
+        return ", ".join(t.version(target) for t in (cpu_conv2d, cpu_depthwise, cpu_winograd))
     return _on_gpu(target).version(target)
+
+
+def filters_of(
+    weight: npt.NDArray[np.float32], task: Conv2d, target: Target
+) -> npt.NDArray[np.float32]:
+    """Filters `(F, C/groups, KH, KW)` as the template of a task on a CPU takes them."""
+    if task.form != "direct":
+        return cpu_winograd.packed(weight, task)
+    return cpu_conv2d.packed(weight, target.lanes)
+
+
+def with_best_form(task: Conv2d) -> Conv2d:
+    """A task on a CPU in the form that promises most, by arithmetic (`cpu_winograd.cost`)."""
+    forms = [replace(task, form=form) for form in cpu_winograd.SIDES]
+    fitting = [task, *(other for other in forms if cpu_winograd.fits(other))]
+    return min(fitting, key=cpu_winograd.cost)
 
 
 def gpu_template(version: str) -> GpuTemplate:
@@ -93,6 +115,8 @@ def check_supported(task: Conv2d, target: Target) -> None:
     """
     if target.kind == "cuda" and target.model != "native":
         architecture(target.model)
+    if task.form != "direct" and not cpu_winograd.fits(task):
+        raise UnsupportedError(f"{task.key}: there is no such form of it.")
     if target.kind == "cuda" and (task.epilogue or task.block > 1):
         raise UnsupportedError(
             f"{task.key}: on a GPU a convolution is tuned in NCHW and without its epilogue."

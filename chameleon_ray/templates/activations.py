@@ -82,6 +82,12 @@ def last_of_epilogue(sch: Any) -> Any:
     last = sch.get_sblock("out")
     while consumers := sch.get_consumers(last):
         last = consumers[-1]
-    while between := [b for b in sch.get_producers(last) if sch.get(b).name_hint != "conv"]:
+    while between := [b for b in sch.get_producers(last) if not _of_layer(sch, b)]:
         sch.compute_inline(between[0])
     return last
+
+
+def _of_layer(sch: Any, block: Any) -> bool:
+    """Whether a template made it, which calls what comes before `out` so."""
+    name: str = sch.get(block).name_hint
+    return name.startswith("conv")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 from tvm import te
 from tvm.s_tir import Schedule
 
-from chameleon_ray.templates import cpu_conv2d_schedule, cpu_depthwise_schedule
+from chameleon_ray.templates import (
+    cpu_conv2d_schedule,
+    cpu_depthwise_schedule,
+    cpu_winograd_schedule,
+    filters_of,
+)
 from chameleon_ray.templates.activations import activations, after_epilogue
-from chameleon_ray.templates.cpu_conv2d import filter_vectors
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -23,9 +28,9 @@ def compute(task: Conv2d, target: Target) -> Any:
     """
     t = task
     data = te.placeholder(activations(task, t.in_channels, t.height, t.width), name="data")
-    window = (t.kernel_height, t.kernel_width, target.lanes)
-    filters = (filter_vectors(task, target), t.in_channels // t.groups, *window)
-    weight = te.placeholder(filters, name="weight")
+    plain = (t.out_channels, t.in_channels // t.groups, t.kernel_height, t.kernel_width)
+    filters = filters_of(np.empty(plain, dtype=np.float32), task, target)
+    weight = te.placeholder(filters.shape, name="weight")
     others, out = after_epilogue(convolution(data, weight, task, target), task)
     return te.create_prim_func([data, weight, *others, out])
 
@@ -48,4 +53,6 @@ def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
 
 
 def _code(task: Conv2d) -> Any:
+    if task.form != "direct":
+        return cpu_winograd_schedule
     return cpu_depthwise_schedule if task.is_depthwise else cpu_conv2d_schedule

@@ -1,0 +1,192 @@
+"""Winograd's convolution on a CPU: filters of 3x3 with fewer multiplications.
+
+F(m x m, 3 x 3) of Lavin and Gray (2016): tiles of the input, `m + 2` on a side, are transformed,
+each of their `(m + 2)^2` points is a product of matrices (filters x channels, channels x tiles),
+and the products are transformed back. Activations are NCHWc in blocks of as many channels as a
+vector has lanes; filters are transformed once, offline, to `(m + 2, m + 2, F / lanes, C, lanes)`.
+
+    tile_f      vectors of filters: in parallel (with the points), inside, and of a register tile
+    tile_t      tiles: outside, inside, and of a register tile
+    tile_rc     channels: outside, and inside
+    auto_unroll_max_step    of the product
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.space import (
+    BoolArray,
+    Configs,
+    Constraint,
+    DesignSpace,
+    Values,
+    options,
+    split,
+)
+from chameleon_ray.tasks import Conv2d, Form, Target
+
+Matrix = npt.NDArray[np.float64]
+
+SIDES: dict[Form, int] = {"winograd2": 2, "winograd4": 4}  # m
+
+_VERSION = "cpu_winograd/1"
+_FILTER = 3
+_MOST_ACCUMULATORS = 64
+_ACCUMULATORS = 14  # of the default
+_EVEN = range(4, 15)  # one of these has to divide the tiles
+_PRODUCT = 1.3  # a multiply-add of a product of matrices, in those of a direct convolution
+_READING = 25.0  # a weight from memory, likewise
+_TRANSFORMING = 25.0  # a number of a tile, likewise
+_UNROLL_STEPS = (0, 16, 64, 256)
+
+_TILES = {
+    2: [[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]],
+    4: [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ],
+}
+_FILTERS = {
+    2: [[1, 0, 0], [1 / 2, 1 / 2, 1 / 2], [1 / 2, -1 / 2, 1 / 2], [0, 0, 1]],
+    4: [
+        [1 / 4, 0, 0],
+        [-1 / 6, -1 / 6, -1 / 6],
+        [-1 / 6, 1 / 6, -1 / 6],
+        [1 / 24, 1 / 12, 1 / 6],
+        [1 / 24, -1 / 12, 1 / 6],
+        [0, 0, 1],
+    ],
+}
+_OUTPUTS = {
+    2: [[1, 1, 1, 0], [0, 1, -1, -1]],
+    4: [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+}
+
+
+def matrices(side: int) -> tuple[Matrix, Matrix, Matrix]:
+    """`B^T`, `G` and `A^T` of F(side x side, 3 x 3): of inputs, filters and outputs."""
+    return (
+        np.array(_TILES[side], float),
+        np.array(_FILTERS[side], float),
+        np.array(_OUTPUTS[side], float),
+    )
+
+
+def tiles_of(task: Conv2d) -> tuple[int, int]:
+    """Tiles along rows and along columns of the output."""
+    side = SIDES[task.form]
+    return -(-task.out_height // side), -(-task.out_width // side)
+
+
+def fits(task: Conv2d) -> bool:
+    """Whether a task of such a form can be computed so."""
+    rows, columns = tiles_of(task)
+    plain = task.kernel_height == task.kernel_width == _FILTER and task.stride == task.groups == 1
+    return plain and task.block > 1 and any(task.batch * rows * columns % n == 0 for n in _EVEN)
+
+
+def cost(task: Conv2d) -> float:
+    """About how long a task takes in its form, in multiply-adds of the direct one; it ranks.
+
+    What is multiplied, tiles that stick out included; reading the filters, which come from memory
+    where a whole network is run; transforming inputs and outputs.
+    """
+    filters = task.in_channels * task.out_channels
+    if task.form == "direct":
+        window = task.kernel_height * task.kernel_width
+        pixels = task.batch * task.out_height * task.out_width
+        return filters * window * (pixels + _READING)
+    side, (rows, columns) = SIDES[task.form], tiles_of(task)
+    points, tiles = (side + _FILTER - 1) ** 2, task.batch * rows * columns
+    channels = task.in_channels + task.out_channels
+    multiplied = filters * points * (tiles * _PRODUCT + _READING)
+    return multiplied + channels * points * tiles * _TRANSFORMING
+
+
+def packed(weight: npt.NDArray[np.float32], task: Conv2d) -> npt.NDArray[np.float32]:
+    """Filters `(F, C, 3, 3)`, transformed, as the template has them."""
+    _, g, _ = matrices(SIDES[task.form])
+    points = np.einsum("ai,fcij,bj->abfc", g, weight.astype(np.float64), g)
+    a, b, f, c = points.shape
+    vectors = points.reshape(a, b, f // task.block, task.block, c).transpose(0, 1, 2, 4, 3)
+    return np.ascontiguousarray(vectors, dtype=np.float32)
+
+
+def version(_target: Target) -> str:
+    """Changes whenever a config may stand for other code than before."""
+    return _VERSION
+
+
+def design_space(task: Conv2d, target: Target) -> DesignSpace:
+    """The space of one convolution in such a form."""
+    rows, columns = tiles_of(task)
+    return DesignSpace(
+        f"{_VERSION}:{task.key}:{target.lanes}x{target.cores}",
+        (
+            split("tile_f", task.out_channels // task.block, 3),
+            split("tile_t", task.batch * rows * columns, 3),
+            split("tile_rc", task.in_channels, 2),
+            options("auto_unroll_max_step", _UNROLL_STEPS),
+        ),
+        constraints=(
+            Constraint(
+                name=f"register tile of at most {_MOST_ACCUMULATORS} vectors",
+                holds=_register_tile_fits,
+            ),
+        ),
+        derive=partial(_derive, task, target),
+    )
+
+
+def _register_tile_fits(values: Values) -> BoolArray:
+    fits_: BoolArray = _register_tile(values) <= _MOST_ACCUMULATORS
+    return fits_
+
+
+def _register_tile(values: Values) -> npt.NDArray[np.int64]:
+    tile: npt.NDArray[np.int64] = values["tile_f"][:, 2] * values["tile_t"][:, 2]
+    return tile
+
+
+def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArray[np.float64]]:
+    """Tiles of the product, what they read, and how they are spread over cores."""
+    f, t, c = values["tile_f"], values["tile_t"], values["tile_rc"]
+    chunks = (SIDES[task.form] + _FILTER - 1) ** 2 * f[:, 0]
+    tile = _register_tile(values)
+    found = {
+        "register_tile": tile,
+        "fma_per_load": 16.0 * tile / (f[:, 2] + t[:, 2]),
+        "inner_input_bytes": 4.0 * c[:, 1] * t[:, 2],
+        "inner_weight_bytes": 4.0 * task.block * c[:, 1] * f[:, 2],
+        "chunk_weight_bytes": 4.0 * task.block * task.in_channels * f[:, 1] * f[:, 2],
+        "tile_input_bytes": 4.0 * task.in_channels * t[:, 1] * t[:, 2],
+        "parallel_chunks": chunks,
+        "imbalance": 1024.0 * np.ceil(chunks / target.cores) * target.cores / chunks,
+        "body": c[:, 1] * tile,
+    }
+    return {name: column.astype(np.float64) for name, column in found.items()}
+
+
+def default_config(task: Conv2d, target: Target) -> Configs:
+    """What an expert would write down without measuring, `(knobs,)`."""
+    vectors, (rows, columns) = task.out_channels // task.block, tiles_of(task)
+    tiles = task.batch * rows * columns
+    f2 = 2 if vectors % 2 == 0 else 1
+    t2 = max(d for d in range(1, _ACCUMULATORS // f2 + 1) if tiles % d == 0)
+    channels = max(d for d in range(1, 17) if task.in_channels % d == 0)
+    return design_space(task, target).config(
+        {
+            "tile_f": (vectors // f2, 1, f2),
+            "tile_t": (tiles // t2, 1, t2),
+            "tile_rc": (task.in_channels // channels, channels),
+            "auto_unroll_max_step": (64,),
+        }
+    )
