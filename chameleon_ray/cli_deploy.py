@@ -39,14 +39,14 @@ def deploy(
     inputs: Inputs = "",
     trust: Trust = False,
     threads: Annotated[
-        int,
+        int | None,
         typer.Option(
             parser=lambda text: whole(text, least=1),
             metavar="N",
             help="Cores that it will run on.",
             show_default="all",
         ),
-    ] = 0,
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compile a model with the best known code for each of its layers."""
@@ -54,7 +54,7 @@ def deploy(
         from chameleon_ray.deploy.build import deploy as build
 
         deployed = build(
-            what, out, inputs=inputs, trust=trust, records=records or (), threads=threads
+            what, out, inputs=inputs, trust=trust, records=records or (), threads=threads or 0
         )
     from chameleon_ray.deploy import shown
 

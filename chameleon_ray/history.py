@@ -126,7 +126,7 @@ def print_report(state: State, console: Console) -> None:
             f"{len(state.ended)} of {layers} layers are finished; the command that began the run "
             f"goes on with --run {state.result.run}"
         )
-    lines += [f"{name} is damaged: its measurements are lost." for name in state.damaged]
+    lines += [f"{name} is damaged and left out." for name in state.damaged]
     lines += state.result.drifts
     for line in lines:
         console.print(line, highlight=False, markup=False, soft_wrap=True)

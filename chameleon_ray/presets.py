@@ -89,10 +89,11 @@ def find(folder: Folder, name: str) -> Path:
 
 
 def read(path: Path) -> object:
-    """What a YAML file holds: nested dicts, lists and plain values; None if it is empty.
+    """What a YAML file holds: nested dicts, lists and plain values; None of comments alone.
 
     Raises:
-        SettingsError: The file cannot be read, or is not YAML; the message names file and line.
+        SettingsError: The file cannot be read, is empty, or is not YAML; the message names file
+            and line.
     """
     try:
         text = path.read_text(encoding="utf-8")
@@ -100,6 +101,10 @@ def read(path: Path) -> object:
         raise SettingsError(f"{path}: not a text file in UTF-8.") from None
     except OSError as error:
         raise SettingsError(f"{path}: cannot be read: {error.strerror}.") from None
+    if not text.strip():
+        raise SettingsError(
+            f"{path}: it is empty. For a preset with every default, write a description into it."
+        )
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506 - a SafeLoader
     except yaml.MarkedYAMLError as error:

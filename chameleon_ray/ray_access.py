@@ -78,6 +78,13 @@ def guard_ray() -> Any:
     return ray
 
 
+def token_source() -> str:
+    """Where the token is from, in words."""
+    if "RAY_AUTH_TOKEN" in os.environ:
+        return "RAY_AUTH_TOKEN"
+    return os.environ.get("RAY_AUTH_TOKEN_PATH") or "~/.ray/auth_token"
+
+
 def _keep_token() -> None:
     """A token where Ray looks for it; Ray would write one that all users of the machine can read.
 

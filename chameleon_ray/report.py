@@ -15,6 +15,21 @@ from chameleon_ray.networks import Untuned
 from chameleon_ray.results import PHASES, LayerResult, NetworkResult
 from chameleon_ray.text import duration, geometric_mean, milliseconds, ratio, speed
 
+_COLUMNS = (
+    "#",
+    "layer",
+    "uses",
+    "measured",
+    "default ms",
+    "best ms",
+    "GFLOP/s",
+    "gain",
+    "torch ms",
+    "vs torch",
+    "share",
+)
+_NARROW = 105  # columns of a terminal; with fewer, what others say too is left out
+_NOT_NEEDED = ("measured", "default ms", "GFLOP/s", "torch ms")
 WIDTH = 110  # of the table where there is no terminal to ask
 
 
@@ -29,7 +44,7 @@ def print_table(result: NetworkResult, console: Console) -> None:
     """Print the table alone: a row per layer, and totals."""
     if not console.is_terminal:
         console.width = max(console.width, WIDTH)
-    console.print(_table(result))
+    console.print(_table(result, narrow=console.width < _NARROW))
 
 
 def to_json(result: NetworkResult) -> dict[str, object]:
@@ -76,13 +91,11 @@ def _finite(value: float | None) -> float | None:
     return float(value) if value is not None and math.isfinite(value) else None
 
 
-def _table(result: NetworkResult) -> Table:
+def _table(result: NetworkResult, *, narrow: bool) -> Table:
     title = f"{result.network} on {result.device}, policy {result.policy}"
     table = Table(title=escape(title), title_justify="left", box=None, padding=(0, 1))
-    for name in ("#", "layer", "uses", "measured", "default ms", "best ms", "GFLOP/s", "gain"):
+    for name in _COLUMNS:
         table.add_column(name, justify="left" if name == "layer" else "right", no_wrap=True)
-    for name in ("torch ms", "vs torch", "share"):
-        table.add_column(name, justify="right", no_wrap=True)
     total = _network_seconds(result, "best_seconds")
     for row in result.layers:
         seconds = row.best_seconds
@@ -102,6 +115,8 @@ def _table(result: NetworkResult) -> Table:
         )
     table.add_section()
     _add_totals(table, result, total)
+    if narrow:
+        table.columns = [c for c in table.columns if c.header not in _NOT_NEEDED]
     return table
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import socket
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +15,14 @@ from types import FrameType
 from typing import Any
 
 from chameleon_ray.errors import ChameleonError, MachineError
-from chameleon_ray.ray_access import import_ray, join_ray, start_ray
+from chameleon_ray.ray_access import import_ray, join_ray, start_ray, token_source
+
+_OWN_INSTEAD = "Or leave --address out, to start a Ray for this run."
+_KNOCK_SECONDS, _MOST_UNANSWERED = 2.0, 8
+_ANSWER_SECONDS = 5.0
+# How a client of HTTP/2 begins, and a server answers (RFC 9113, 3.4): Ray speaks gRPC.
+_GREETING = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"
+_FRAME_BYTES, _SETTINGS = 9, b"\4"
 
 
 class _Interrupt:
@@ -69,7 +78,9 @@ def _keeping_sigterm() -> Iterator[None]:
 
 
 @contextmanager
-def ray_session(*, address: str | None, cpus: int, gpus: bool = False) -> Iterator[None]:
+def ray_session(
+    *, address: str | None, cpus: int, gpus: bool = False, remedy: str = _OWN_INSTEAD
+) -> Iterator[None]:
     """A quiet Ray while the body runs, of this process alone unless there is an address.
 
     Args:
@@ -77,6 +88,7 @@ def ray_session(*, address: str | None, cpus: int, gpus: bool = False) -> Iterat
         cpus: What a Ray of our own hands out. A trial asks for one and so does each of its rollout
             workers; benches ask for none, since their leases decide who computes.
         gpus: Whether it hands out this machine's GPUs.
+        remedy: What else may be done if the cluster cannot be reached.
 
     Raises:
         MachineError: Ray does not start, or is not at the address, or asks for another token.
@@ -93,27 +105,65 @@ def ray_session(*, address: str | None, cpus: int, gpus: bool = False) -> Iterat
             else:
                 start_ray(cpus=cpus, gpus=gpus)
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        place = f"the Ray cluster at {address}" if address else "Ray"
-        raise MachineError(
-            f"{place} cannot be reached: {error}\nCheck --address with `ray status`, and that "
-            "~/.ray/auth_token is the cluster's, or leave it out to start a Ray for this run; "
-            "`chameleon-ray doctor` tells whether Ray starts."
-        ) from error
+        raise MachineError(_unreachable(address, error, remedy)) from error
     session = None if address else _session_folder()
+    ended = threading.Event()
+    if address:
+        threading.Thread(target=_watch, args=(_gcs_address(), ended), daemon=True).start()
     try:
         yield
     finally:
+        ended.set()
         with _keeping_sigterm():
             ray.shutdown()
         if session:
             shutil.rmtree(session, ignore_errors=True)
 
 
+def _unreachable(address: str | None, error: Exception, remedy: str) -> str:
+    if not address:
+        return f"Ray does not start: {error}\n`chameleon-ray doctor` tells what of it works."
+    place = "a Ray cluster on this machine" if address == "auto" else f"the Ray at {address}"
+    return (
+        f"{place} cannot be reached: {error}\nCheck with `ray status --address ...`, and that "
+        f"{token_source()} is the cluster's token. {remedy}"
+    )
+
+
+def _gcs_address() -> str:
+    import ray
+
+    found: str = ray.get_runtime_context().gcs_address
+    return found
+
+
+def _watch(address: str, ended: threading.Event) -> None:
+    """End this process once its cluster has gone: Ray would do so in silence, after a minute.
+
+    Nothing can be asked of Ray then, not even to let go.
+    """
+    host, _, port = address.rpartition(":")
+    unanswered = 0
+    while not ended.wait(_KNOCK_SECONDS):
+        try:
+            socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+            unanswered = 0
+        except OSError:
+            unanswered += 1
+        if unanswered >= _MOST_UNANSWERED:
+            last_words = (
+                f"chameleon-ray: the Ray cluster at {address} has gone. Everything measured is "
+                "safe; the same command goes on, at another --address or without one.\n"
+            )
+            os.write(sys.stderr.fileno(), last_words.encode())
+            os._exit(MachineError.exit_code)
+
+
 def _reach(address: str) -> None:
     """Knock at an address, for Ray itself would go on knocking for minutes.
 
     Raises:
-        ConnectionError: Nobody answers, or it is no address.
+        ConnectionError: Nobody answers, something else does, or it is no address.
     """
     if address == "auto":
         return
@@ -121,9 +171,15 @@ def _reach(address: str) -> None:
     if not host or not port.isdecimal() or "/" in address:
         raise ConnectionError(f"{address!r} is not HOST:PORT, nor auto")
     try:
-        socket.create_connection((host, int(port)), timeout=5.0).close()
+        with socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS) as connection:
+            if "RAY_USE_TLS" in os.environ:
+                return
+            connection.sendall(_GREETING)
+            frame = connection.recv(_FRAME_BYTES)
     except (OSError, OverflowError) as error:
         raise ConnectionError(f"nobody answers there ({error})") from error
+    if frame[3:4] != _SETTINGS:
+        raise ConnectionError("what answers there is no Ray")
 
 
 def _session_folder() -> Path | None:

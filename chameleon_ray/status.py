@@ -13,6 +13,7 @@ from chameleon_ray.results import RunStatus
 from chameleon_ray.session import answer, ray_session
 from chameleon_ray.text import duration
 
+_REMEDY = "A run without --address has a Ray of its own while it goes on: ask then."
 _GONE = "It may have ended in this moment; ask again."
 
 
@@ -26,7 +27,7 @@ def runs(address: str | None = None) -> list[RunStatus]:
     Raises:
         MachineError: There is no Ray, or it cannot be reached.
     """
-    with ray_session(address=address or "auto", cpus=0):
+    with ray_session(address=address or "auto", cpus=0, remedy=_REMEDY):
         import ray
 
         from chameleon_ray.coordinator import NAMESPACE, PREFIX

@@ -325,3 +325,21 @@ def test_a_form_that_does_not_fit_is_refused():
     for odd in (replace(BLOCKS, height=33, width=2), replace(BLOCKS, kernel_height=1)):
         with pytest.raises(UnsupportedError, match="no such form"):
             design_space(replace(odd, form="winograd2"), TARGET)
+
+
+@pytest.mark.slow
+def test_the_command_line_deploys_and_times(tmp_path, call):
+    """Tables for people, objects for programs; what cannot be, by its message."""
+    out = tmp_path / "out"
+    model = ["small_models:mobile", "--input", "1x32x14x14"]
+    code, text, _ = call("deploy", *model, "-o", out, "--json")
+    assert code == 0
+    assert json.loads(text)["network"] == "small_models:mobile"
+    code, text, _ = call("bench", out, "--turns", 2, "--json")
+    found = json.loads(text)["contenders"]
+    assert code == 0
+    assert found["chameleon"]["seconds"] > 0
+    assert found["torch_eager"]["error"] == 0
+    code, _, err = call("deploy", *model, "-o", out)
+    assert (code, "exists" in err) == (2, True)
+    assert "by rule" in call("deploy", *model, "-o", tmp_path / "again")[1].lower()

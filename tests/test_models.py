@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from small_models import small
+from small_models import residual
 
 from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
 from chameleon_ray.networks import Network
@@ -95,12 +95,30 @@ def test_on_a_gpu_layers_are_tuned_without_what_follows_them():
 
 def test_files_of_torch_export_and_onnx_have_the_same_layers(tmp_path):
     """Whatever the model came as."""
-    pytest.importorskip("onnx")
-    of_function = look_up("small_models:small", TARGET, "1x3x16x16")
-    program = torch.export.export(small().eval(), (torch.zeros(1, 3, 16, 16),))
-    torch.export.save(program, tmp_path / "small.pt2")
-    found = look_up(str(tmp_path / "small.pt2"), TARGET)
-    assert (found.layers, found.inputs, found.stem) == (of_function.layers, "1x3x16x16", "small")
+    of_function = look_up("small_models:residual", TARGET, "1x8x16x16")
+    program = torch.export.export(residual(), (torch.zeros(1, 8, 16, 16),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    torch.onnx.export(program, (), tmp_path / "model.onnx", dynamo=True, verbose=False)
+    for name in ("model.pt2", "model.onnx"):
+        found = look_up(str(tmp_path / name), TARGET)
+        assert (found.inputs, found.stem) == ("1x8x16x16", "model")
+        assert [layer.task for layer in found.layers] == [x.task for x in of_function.layers]
+
+
+def test_an_onnx_file_with_open_shapes_takes_them_from_the_user(tmp_path):
+    """It says which input is open; a batch of two is as good as one."""
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(
+        residual(), (torch.zeros(2, 8, 16, 16),), dynamic_shapes=({0: batch},)
+    )
+    file = tmp_path / "model.onnx"
+    torch.onnx.export(program, (), file, dynamo=True, verbose=False)
+    with pytest.raises(SettingsError, match=r"input 'x' is .*x8x16x16.*--input"):
+        look_up(str(file), TARGET)
+    found = look_up(str(file), TARGET, "2x8x16x16")
+    assert {layer.task.batch for layer in found.layers} == {2}
+    with pytest.raises(SettingsError, match=r"--input: .* takes 1: x"):
+        look_up(str(file), TARGET, "2x8x16x16,1x2")
 
 
 @pytest.mark.parametrize("name", ["model.pt", "model.pth", "weights.bin", "model.ckpt"])

@@ -237,6 +237,9 @@ def test_damaged_journal_files_are_told_and_measured_again(tmp_path, policy):
         part.write_bytes(part.read_bytes()[:100])
     result = tune("resnet18", **arguments, run=tmp_path / "run")
     assert {f"{part.name}.damaged" for part in parts} <= set(result.damaged)
+    state = history.load(tmp_path / "run")  # its finalists were timed once more
+    assert state.result.finished
+    assert state.result.layers[0].default_seconds
     assert result.layers[0].measurements == 20
     assert len([key for key in jobs(tmp_path / "run") if key[1] is Purpose.SEARCH]) == 19
 

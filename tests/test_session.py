@@ -2,14 +2,19 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
+from ray.cluster_utils import Cluster
 
 from chameleon_ray import cli, listing
-from chameleon_ray.session import terminating_as_interrupt
+from chameleon_ray.errors import MachineError
+from chameleon_ray.ray_access import guard_ray
+from chameleon_ray.session import ray_session, terminating_as_interrupt
 
 
 def test_sigterm_interrupts_once_and_is_given_back():
@@ -53,3 +58,48 @@ def test_compare_ends_with_a_line_and_130(tmp_path):
     assert "Traceback" not in err
     *_, line = err.splitlines()
     assert line.startswith("Stopped; the same command with --out")
+
+
+def test_something_else_that_listens_is_no_ray():
+    """Said at once, and not after a minute of Ray's own attempts."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+
+        def answer():
+            connection, _ = server.accept()
+            connection.recv(64)
+            connection.sendall(b"HTTP/1.0 400 Bad Request\r\n\r\n")
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with (
+            pytest.raises(MachineError, match="what answers there is no Ray"),
+            ray_session(address=f"127.0.0.1:{port}", cpus=1),
+        ):
+            pass
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_cluster_that_has_gone_ends_its_runs_with_a_word(tmp_path):
+    """In seconds, with the exit code of what a user can mend."""
+    guard_ray()
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2})
+    address = cluster.address
+    code = (
+        "import sys, time; from chameleon_ray.session import ray_session\n"
+        "with ray_session(address=sys.argv[1], cpus=1):\n"
+        "    print('there', flush=True); time.sleep(300)"
+    )
+    here = subprocess.Popen(
+        [sys.executable, "-c", code, address], stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True, cwd=tmp_path,
+    )  # fmt: skip
+    try:
+        assert here.stdout.readline() == "there\n"
+        cluster.shutdown()
+        _, words = here.communicate(timeout=60)
+    finally:
+        here.kill()
+    assert here.returncode == 2
+    assert f"{address} has gone" in words

@@ -115,6 +115,7 @@ class Broker(Generic[H]):
     best_seconds: dict[str, float] = field(default_factory=dict)
     _queue: deque[Ticket] = field(default_factory=deque)
     _under_way: dict[tuple[Key, ...], Ticket] = field(default_factory=dict)
+    _finals: dict[str, set[Key]] = field(default_factory=dict)
     _suspects: deque[Ticket] = field(default_factory=deque)
     _finished: list[tuple[Ticket, list[Measurement]]] = field(default_factory=list)
     _recording: asyncio.Task[None] | None = None
@@ -135,11 +136,20 @@ class Broker(Generic[H]):
         return len(self._queue) + len(self._suspects)
 
     def learn(self, measurements: Iterable[Measurement]) -> None:
-        """Take over what a journal holds; a later measurement of the same job counts."""
+        """Take over what a journal holds; a later measurement of the same job counts.
+
+        Finalists are timed once more if their task was searched after them.
+        """
         for m in measurements:
             if m.purpose is Purpose.REFERENCE:
                 continue
-            self.known[answer_key(m.task, m.purpose, m.config)] = m
+            key = answer_key(m.task, m.purpose, m.config)
+            self.known[key] = m
+            if m.purpose in (Purpose.FINALIST, Purpose.TORCH):
+                self._finals.setdefault(m.task, set()).add(key)
+            elif m.purpose.counted:
+                for outdated in self._finals.pop(m.task, ()):
+                    self.known.pop(outdated, None)
             if m.ok and m.purpose is not Purpose.TORCH:
                 self.best_seconds[m.task] = min(m.seconds, self.best_seconds.get(m.task, m.seconds))
 
