@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import socket
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -146,7 +145,8 @@ def _watch(address: str, ended: threading.Event) -> None:
     unanswered = 0
     while not ended.wait(_KNOCK_SECONDS):
         try:
-            socket.create_connection((host, int(port)), timeout=_KNOCK_SECONDS).close()
+            place = host.strip("[]"), int(port)
+            socket.create_connection(place, timeout=_KNOCK_SECONDS).close()
             unanswered = 0
         except OSError:
             unanswered += 1
@@ -155,7 +155,9 @@ def _watch(address: str, ended: threading.Event) -> None:
                 f"chameleon-ray: the Ray cluster at {address} has gone. Everything measured is "
                 "safe; the same command goes on, at another --address or without one.\n"
             )
-            os.write(sys.stderr.fileno(), last_words.encode())
+            if ended.is_set():
+                return
+            os.write(2, last_words.encode())
             os._exit(MachineError.exit_code)
 
 
@@ -171,7 +173,8 @@ def _reach(address: str) -> None:
     if not host or not port.isdecimal() or "/" in address:
         raise ConnectionError(f"{address!r} is not HOST:PORT, nor auto")
     try:
-        with socket.create_connection((host, int(port)), timeout=_ANSWER_SECONDS) as connection:
+        place = host.strip("[]"), int(port)
+        with socket.create_connection(place, timeout=_ANSWER_SECONDS) as connection:
             if "RAY_USE_TLS" in os.environ:
                 return
             connection.sendall(_GREETING)

@@ -61,6 +61,36 @@ class Mobile(torch.nn.Module):
         return torch.nn.functional.max_pool2d(self.last(x), 3, stride=2, padding=1)
 
 
+class Shared(torch.nn.Module):
+    """Outputs of convolutions that are used beside their activation."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(8)
+        self.second = torch.nn.Conv2d(16, 8, 1)
+
+    def forward(self, x):
+        """Two outputs."""
+        y = self.first(x)
+        y = self.second(torch.cat([y, torch.relu(y)], dim=1))
+        return y, torch.relu(y)
+
+
+class Counting(torch.nn.Module):
+    """It changes a buffer of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(8, 8, 1)
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        """Another result each time."""
+        self.calls.add_(1)
+        return self.conv(x) + self.calls
+
+
 class Branching(torch.nn.Module):
     """What torch.export does not take."""
 
@@ -82,6 +112,17 @@ def residual():
 def mobile():
     """The third, likewise."""
     return _made(Mobile)
+
+
+def shared():
+    """One with outputs that are shared."""
+    return _made(Shared)
+
+
+def counting():
+    """One with a state."""
+    torch.manual_seed(0)
+    return Counting().eval()
 
 
 def _made(kind):

@@ -168,7 +168,8 @@ def test_its_example_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, tmp_path / "out" / EXAMPLE], capture_output=True, text=True, check=True
     )
-    assert "(1, 5)" in done.stdout or "[[" in done.stdout
+    assert "[[" in done.stdout
+    assert len(done.stdout.replace("[", " ").replace("]", " ").split()) >= 5
 
 
 @pytest.mark.ray
@@ -191,7 +192,7 @@ def test_a_run_is_deployed_with_its_best_configs(tmp_path, monkeypatch):
         right = residual()(torch.tensor(data)).numpy()
     assert relative_error(run(tmp_path / "out", data), right) < 1e-5
     if deployed.target.cores > 1:
-        with pytest.raises(RunFolderError, match=r"cores.*Tune on this machine"):
+        with pytest.raises(RunFolderError, match=r"cores.*Tune on this machine.*--threads"):
             deploy(str(run_folder), tmp_path / "one", threads=1)
     entries = entries_of(run_folder)
     write_database(merged([*entries, *entries]), tmp_path / "best.parquet")
@@ -204,12 +205,15 @@ def test_a_run_is_deployed_with_its_best_configs(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_contenders_are_timed_in_turns(tmp_path):
+def test_contenders_are_timed_in_turns(tmp_path, monkeypatch):
     """Ours and torch's, with what they compute held together; one that cannot says why."""
     deploy("small_models:small", tmp_path / "out", inputs="1x3x16x16", threads=1)
-    names = ("chameleon", "torch_eager", "torch_folded")
+    names = ("chameleon", "torch_eager", "torch_folded", "torch_compile")
+    monkeypatch.setenv("CXX", "no-such-compiler")
     found = {one.name: one for one in bench(tmp_path / "out", turns=3, names=names).timed}
     assert set(found) == set(names)
+    without = found.pop("torch_compile")
+    assert (without.seconds, "no-such-compiler" in without.reason) == (None, True)
     for one in found.values():
         assert 0 < one.low <= one.seconds <= one.high
         assert one.error < 1e-5
@@ -225,7 +229,7 @@ def test_what_cannot_be_deployed_is_refused(tmp_path):
     with pytest.raises(SettingsError, match="torchvision:resnet18"):
         deploy("resnet18", tmp_path / "out")
     tune("resnet18", env="simulated", policy="random", layers=(2,), trials=2, run=tmp_path / "run")
-    with pytest.raises(SettingsError, match=r"shapes without weights.*--from"):
+    with pytest.raises(SettingsError, match=r"shapes without weights.*Tune a model"):
         deploy(str(tmp_path / "run"), tmp_path / "out")
     with pytest.raises(RunFolderError, match="simulated"):
         deploy(

@@ -57,11 +57,7 @@ def test_a_run_folder_holds_a_model_s_layers():
     """So that it can be read where the model is not."""
     found = look_up("small_models:small", TARGET, "1x3x16x16")
     again = Network.from_json(found.name, found.to_json())
-    assert (again.layers, again.untuned, again.inputs) == (
-        found.layers,
-        found.untuned,
-        found.inputs,
-    )
+    assert again == found
 
 
 @pytest.mark.parametrize(
@@ -128,13 +124,53 @@ def test_pickles_are_refused_with_the_way_out(name):
         source_of(name)
 
 
-def test_a_program_that_pickles_objects_is_refused_until_it_is_trusted(tmp_path):
-    """By the names in its archive; nothing is loaded."""
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("data/constants/opaque_obj_0", b"cos\nsystem\n(S'false'\ntR."),
+        ("data/constants/CUSTOM_OBJ_0", b""),  # torch finds names in any case
+        ("data/aotinductor/model/code.so", b""),
+        ("models/model.json", b'{"sizes": [{"as_expr": {"expr_str": "__import__(1)"}}]}'),
+        ("data/weights/weight_0.so", b""),
+    ],
+)
+def test_a_program_that_might_run_something_is_refused_until_it_is_trusted(tmp_path, name, content):
+    """By what its archive holds; nothing is loaded."""
     file = tmp_path / "odd.pt2"
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("odd/data/constants/opaque_obj_0", b"cos\nsystem\n(S'false'\ntR.")
-    with pytest.raises(SettingsError, match=r"opaque_obj_0.*--trust"):
+        archive.writestr(f"odd/{name}", content)
+    with pytest.raises(SettingsError, match=rf"odd/{name}.*--trust"):
         look_up(str(file), TARGET)
+    with pytest.raises(SettingsError, match="not a whole file"):
+        look_up(str(file), TARGET, trust=True)
+
+
+def test_a_program_with_open_sizes_is_refused(tmp_path):
+    """Trusted or not: code is made for one size."""
+    file = tmp_path / "open.pt2"
+    batch = torch.export.Dim("batch")
+    program = torch.export.export(
+        residual(), (torch.zeros(2, 8, 16, 16),), dynamic_shapes=({0: batch},)
+    )
+    torch.export.save(program, file)
+    with pytest.raises(SettingsError, match="left open"):
+        look_up(str(file), TARGET)
+    with pytest.raises(UnsupportedError, match="one size"):
+        look_up(str(file), TARGET, trust=True)
+
+
+def test_a_file_s_own_sizes_are_not_changed(tmp_path):
+    """What the user says has to be what the file says."""
+    program = torch.export.export(residual(), (torch.zeros(1, 8, 16, 16),))
+    torch.export.save(program, tmp_path / "model.pt2")
+    with pytest.raises(SettingsError, match=r"--input 2x8x16x16.*takes 1x8x16x16"):
+        look_up(str(tmp_path / "model.pt2"), TARGET, "2x8x16x16")
+
+
+def test_what_is_used_elsewhere_or_put_out_is_no_epilogue():
+    """A layer's output that others need has to be written before what follows it."""
+    found = look_up("small_models:shared", TARGET, "1x8x16x16")
+    assert [layer.task.epilogue for layer in found.layers] == [("bias",), ("bias",)]
 
 
 @pytest.mark.parametrize("content", [b"", b"not a zip", b"PK\x03\x04 cut off"])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from small_models import mobile, residual, small
+from small_models import counting, mobile, residual, small
 
 from chameleon_ray.deploy.torch_backend import chameleon
 from chameleon_ray.errors import SettingsError, UnknownNameError
@@ -56,3 +56,36 @@ def test_options_that_cannot_be_are_refused(options, error, message):
         compiled(torch.zeros(1, 3, 16, 16))
     with pytest.raises(error, match=message):
         chameleon(torch.fx.symbolic_trace(torch.nn.ReLU()), [torch.ones(1)], options=options)
+
+
+def test_another_module_of_the_same_kind_has_its_own_weights():
+    """torch takes the code of one for the other; and weights may be written to."""
+    one, other = small(), small()
+    with torch.no_grad():
+        other.first.weight.mul_(2)
+    x = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        for model in (one, other, one):
+            found = torch.compile(model, backend=chameleon, options={"threads": 1})(x)
+            assert torch.allclose(found, model(x), atol=1e-5, rtol=1e-4)
+    compiled = torch.compile(one, backend=chameleon, options={"threads": 1})
+    with torch.no_grad():
+        compiled(x)
+        one.last.bias.add_(1)
+        assert torch.allclose(compiled(x), one(x), atol=1e-5, rtol=1e-4)
+
+
+def test_what_has_a_state_or_asks_for_gradients_runs_in_torch():
+    """With a warning that says so; results and gradients are torch's."""
+    x = torch.ones(1, 8, 4, 4)
+    model, right = counting(), counting()
+    compiled = torch.compile(model, backend=chameleon)
+    with torch.no_grad(), pytest.warns(UserWarning, match="changes its own buffers"):
+        found = compiled(x)
+    with torch.no_grad():
+        assert torch.allclose(found, right(x))
+        assert torch.allclose(compiled(x), right(x))
+    model = small()
+    with pytest.warns(UserWarning, match="gradients"):
+        torch.compile(model, backend=chameleon)(torch.ones(1, 3, 16, 16)).sum().backward()
+    assert model.first.weight.grad.abs().sum() > 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -11,7 +12,15 @@ from pathlib import Path
 
 import numpy as np
 
-from chameleon_ray.deploy.contenders import NAMES, Array, Contender, Name, Started, Work
+from chameleon_ray.deploy.contenders import (
+    NAMES,
+    Array,
+    Contender,
+    GoneError,
+    Name,
+    Started,
+    Work,
+)
 from chameleon_ray.deploy.folder import Deployed, read
 from chameleon_ray.errors import MachineError
 from chameleon_ray.measure.reference import relative_error
@@ -19,6 +28,7 @@ from chameleon_ray.networks.source import Input, parse_inputs, source_of
 
 _QUIET_SECONDS = 0.05  # for the idle threads of whose turn it was to stop spinning
 _TURN_SECONDS = 0.1
+_MOST_CALLS = 50  # of a turn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,11 +108,13 @@ def bench(
             started[name] = one.started()
             if isinstance(started[name], Started):
                 running[name] = one
+            else:
+                one.close()
         if isinstance(started.get("chameleon"), str):
             raise MachineError(f"{folder}: it does not run here: {started['chameleon']}.")
-        times = _in_turns(running, turns)
+        times = _in_turns(running, turns, started)
         peaks = {name: one.peak_bytes() for name, one in running.items()}
-    outputs = (s.output for n in _REFERENCES if isinstance(s := started.get(n), Started))
+    outputs = (s.outputs for n in _REFERENCES if isinstance(s := started.get(n), Started))
     reference = next(outputs, None)
     return Comparison(
         deployed=deployed,
@@ -125,17 +137,27 @@ def some_input(of: Input) -> Array:
     return rng.integers(0, 2, of.shape).astype(of.dtype)
 
 
-def _in_turns(running: Mapping[Name, Contender], turns: int) -> dict[Name, list[float]]:
-    """The median seconds of a call, of each turn of each contender."""
-    calls = {}
-    for name, one in running.items():
-        once = statistics.median(one.times(3))
-        calls[name] = max(1, min(50, round(_TURN_SECONDS / once)))
+def _in_turns(
+    running: Mapping[Name, Contender], turns: int, started: dict[Name, Started | str]
+) -> dict[Name, list[float]]:
+    """The median seconds of a call, of each turn of each contender; who ends on the way is out."""
     times: dict[Name, list[float]] = {name: [] for name in running}
-    for _ in range(turns):
+    calls = dict.fromkeys(running, 3)
+    for turn in range(turns + 1):  # the first tells how long a call takes
         for name, one in running.items():
+            if name not in times:
+                continue
             time.sleep(_QUIET_SECONDS)
-            times[name].append(statistics.median(one.times(calls[name])))
+            try:
+                seconds = statistics.median(one.times(calls[name]))
+            except GoneError as error:
+                started[name] = str(error)
+                del times[name]
+                continue
+            if turn:
+                times[name].append(seconds)
+            else:
+                calls[name] = max(1, min(_MOST_CALLS, round(_TURN_SECONDS / seconds)))
     return times
 
 
@@ -144,7 +166,7 @@ def _timed(
     started: Started | str,
     times: Sequence[float],
     peak: int | None,
-    reference: Array | None,
+    reference: Sequence[Array] | None,
 ) -> Timed:
     if isinstance(started, str):
         return Timed(name=name, reason=started)
@@ -156,8 +178,15 @@ def _timed(
         high=high,
         start_seconds=started.start_seconds,
         peak_bytes=peak,
-        error=None if reference is None else _error(started.output, reference),
+        error=None if reference is None else _largest_error(started.outputs, reference),
     )
+
+
+def _largest_error(found: Sequence[Array], right: Sequence[Array]) -> float:
+    """Over all outputs; infinite if they are not as many."""
+    if [x.shape for x in found] != [x.shape for x in right]:
+        return math.inf
+    return max(map(_error, found, right))
 
 
 def _error(found: Array, right: Array) -> float:

@@ -9,6 +9,7 @@ from pathlib import Path
 from chameleon_ray.deploy.database import SUFFIX, Entry, entries_of, read_database
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.history import network_of, read_manifest
+from chameleon_ray.measure.backend import target_of
 from chameleon_ray.networks import Network
 from chameleon_ray.storage import Place
 from chameleon_ray.store import shown
@@ -41,17 +42,26 @@ def best_of(task: Conv2d, found: Mapping[str, Entry]) -> Entry | None:
     """What is known best for a task: of itself, or of one that differs in its epilogue only."""
     if exact := found.get(task.key):
         return exact
-    alike = (best for key, best in found.items() if _plain(Conv2d.from_key(key)) == _plain(task))
-    return next(alike, None)
+    alike = [best for key, best in found.items() if _plain(Conv2d.from_key(key)) == _plain(task)]
+    return min(alike, key=lambda best: best.seconds, default=None)
 
 
 def network_in(run: Place) -> Network:
     """The network that a run tunes.
 
     Raises:
-        RunFolderError: It is no run folder.
+        RunFolderError: It is no run folder, or that of a function.
     """
-    return network_of(read_manifest(run))
+    manifest = read_manifest(run)
+    if manifest.get("kind") == "function":
+        raise RunFolderError(f"{shown(run)}: a run of tune_function has no network to deploy.")
+    return network_of(manifest)
+
+
+def cores_of(run: Place) -> int:
+    """How many cores a run has measured on; 0 if it does not say so."""
+    target = target_of(str(read_manifest(run).get("machine", "")), "direct")
+    return target.cores if target and target.kind == "llvm" else 0
 
 
 def _plain(task: Conv2d) -> Conv2d:
@@ -74,6 +84,6 @@ def _fitting(place: Place, target: Target) -> list[Entry]:
         )
         raise RunFolderError(
             f"{shown(place)} cannot be deployed here: {why}. Tune on this machine, or deploy "
-            "without it."
+            "without it; --threads says for how many cores."
         )
     return fitting

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from chameleon_ray.deploy.best import best_configs, best_of, network_in
+from chameleon_ray.deploy.best import best_configs, best_of, cores_of, network_in
 from chameleon_ray.deploy.database import Entry
 from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
 from chameleon_ray.env_settings import Env
@@ -38,7 +38,8 @@ def deploy(
         inputs: What a model takes, as of `tune`.
         trust: Whether what a `.pt2` file pickles may be run.
         records: More runs, and databases, for layers of equal shape.
-        threads: Cores that it will run on; 0 for all. Records of as many count.
+        threads: Cores that it will run on; 0 for as many as the run, or all. Records of as many
+            count.
 
     Raises:
         SettingsError: `out` exists, or `what` has no weights.
@@ -54,10 +55,10 @@ def deploy(
         runs.insert(0, what)
         if not network.inputs:
             raise SettingsError(
-                f"{what}: the paper's {network.name} is shapes without weights. Deploy a model of "
-                f"yours with its records: chameleon-ray deploy torchvision:{network.name} --from "
-                f"{what} -o {out}"
+                f"{what}: the paper's {network.name} is shapes without weights, in a layout of its "
+                f"own. Tune a model, such as torchvision:{network.name}, and deploy that run."
             )
+        threads = threads or cores_of(what)
         source = source_of(network.name, inputs or network.inputs, trust=trust)
     else:
         source = source_of(what, inputs, trust=trust)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import multiprocessing
 import os
-import resource
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
@@ -18,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.deploy.folder import LIBRARY
-from chameleon_ray.errors import MachineError
 from chameleon_ray.networks.source import Source
 
 Name = Literal["chameleon", "torch_eager", "torch_folded", "torch_compile", "onnxruntime"]
@@ -53,12 +51,16 @@ class Started:
     """What a contender says once it is ready.
 
     Attributes:
-        output: Of the model, for the inputs that all were given.
+        outputs: Of the model, for the inputs that all were given.
         start_seconds: From the start of its process until then.
     """
 
-    output: Array
+    outputs: tuple[Array, ...]
     start_seconds: float
+
+
+class GoneError(Exception):
+    """A contender's process has ended, or does not answer."""
 
 
 class Contender:
@@ -73,7 +75,8 @@ class Contender:
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, name, work), daemon=True)
+        arguments = (theirs, name, work, time.time())
+        self._process = context.Process(target=_serve, args=arguments, daemon=True)
         with _environment(dict.fromkeys(_THREADS, str(work.threads))):
             self._process.start()
         theirs.close()
@@ -87,23 +90,24 @@ class Contender:
         """Seconds of so many executions, after one that does not count.
 
         Raises:
-            MachineError: It is gone.
+            GoneError: It is gone; the message says how.
         """
-        self._connection.send(calls)
-        answer = self._answer(_TURN_SECONDS)
+        answer = self._answer(_TURN_SECONDS, to=calls)
         if isinstance(answer, str):
-            raise MachineError(f"{self.name} ended while it was timed: {answer}.")
+            raise GoneError(answer)
         times: list[float] = answer
         return times
 
-    def peak_bytes(self) -> int:
-        """The most memory that it has had so far."""
-        self._connection.send(0)
-        return int(self._answer(_TURN_SECONDS))
+    def peak_bytes(self) -> int | None:
+        """The most memory that it has had so far; None if it is gone."""
+        answer = self._answer(_TURN_SECONDS, to=0)
+        return None if isinstance(answer, str) else int(answer)
 
-    def _answer(self, seconds: float) -> Any:
+    def _answer(self, seconds: float, *, to: int | None = None) -> Any:
         """What it answers, or in words why it does not."""
         try:
+            if to is not None:
+                self._connection.send(to)
             if self._connection.poll(seconds):
                 return self._connection.recv()
         except (EOFError, OSError):
@@ -133,13 +137,12 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(connection: Connection, name: Name, work: Work) -> None:
-    began = time.monotonic()
+def _serve(connection: Connection, name: Name, work: Work, began: float) -> None:
     os.dup2(2, 1)  # what libraries print is none of the result
     try:
         call = _MAKERS[name](work)
-        output = _as_array(call())
-        connection.send(Started(output=output, start_seconds=time.monotonic() - began))
+        outputs = tuple(_arrays(call()))
+        connection.send(Started(outputs=outputs, start_seconds=time.time() - began))
     except Exception as error:  # noqa: BLE001 - whatever a compiler may raise
         connection.send(traceback.format_exception_only(error)[-1].strip().splitlines()[0])
         return
@@ -152,7 +155,7 @@ def _serve(connection: Connection, name: Name, work: Work) -> None:
             call()
             connection.send([_seconds(call) for _ in range(calls)])
         else:
-            connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024)
+            connection.send(_peak_bytes())
 
 
 def _seconds(call: Call) -> float:
@@ -161,11 +164,24 @@ def _seconds(call: Call) -> float:
     return time.perf_counter() - start
 
 
-def _as_array(output: Any) -> Array:
-    """The first output, whatever kind of tensor it is."""
-    while isinstance(output, (tuple, list)):
-        output = output[0]
-    return np.asarray(output.numpy() if hasattr(output, "numpy") else output)
+def _peak_bytes() -> int:
+    """Of this process alone; what `getrusage` says begins with its parent's."""
+    status = Path("/proc/self/status").read_text()
+    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
+    return int(line.split()[1]) * 1024
+
+
+def _arrays(output: Any) -> Iterator[Array]:
+    """All outputs, in order, whatever holds them and whatever kind of tensor they are."""
+    if isinstance(output, Mapping):
+        output = list(output.values())
+    if hasattr(output, "numpy"):
+        yield np.asarray(output.numpy())
+    elif isinstance(output, np.ndarray):
+        yield output
+    else:  # a tuple, a list, or TVM's
+        for one in output:
+            yield from _arrays(one)
 
 
 def _chameleon(work: Work) -> Call:

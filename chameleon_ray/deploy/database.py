@@ -58,10 +58,11 @@ class Entry:
     @property
     def key(self) -> tuple[object, ...]:
         """Of which a database has one entry."""
-        return self.task, self.kind, self.model, self.lanes, self.cores, self.template
+        known = self.task, self.kind, self.model, self.lanes, self.cores
+        return *known, self.template, self.compiler
 
     def for_target(self, target: Target) -> bool:
-        """Whether its code is made as it is for a target; of what CPU it is, does not matter."""
+        """Whether it is for as many cores and lanes, be it on another CPU."""
         return (self.kind, self.lanes, self.cores) == (target.kind, target.lanes, target.cores)
 
 

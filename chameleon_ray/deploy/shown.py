@@ -23,13 +23,14 @@ def print_deployed(deployed: Deployed, out: Path, console: Console) -> None:
     of = f"{deployed.network} for {deployed.target.model}, {deployed.target.cores} threads"
     lines = [
         f"{of}: {out}, {size:.1f} MB, {duration(deployed.build_seconds)}.",
-        f"{len(layers) - len(by_rule)} of {len(layers)} layers have the best config of a run.",
+        f"{len(layers) - len(by_rule)} of {len(layers)} layers have a config that was measured.",
     ]
     if by_rule:
         named = ", ".join(layer.name for layer in by_rule)
         lines.append(
-            f"By rule, since no run has measured them: {named}. Tune them: chameleon-ray tune "
-            f"{deployed.network} --input {','.join(deployed.inputs)}"
+            f"By rule, since they were not measured: {named}. Tune them: chameleon-ray tune "
+            f"{deployed.network} --input {','.join(deployed.inputs)} (with an env of cores: "
+            f"{deployed.target.cores})"
         )
     lines += report.untuned(deployed.untuned)
     lines.append(f"Time it: chameleon-ray bench {out}; run it: python {out / 'run.py'}")

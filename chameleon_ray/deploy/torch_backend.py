@@ -2,12 +2,14 @@
 
     torch.compile(model, backend="chameleon", options={"from": ["runs/mine"], "threads": 2})
 
-For inference on a CPU: weights are taken as they are at the first call of each shape. What cannot
-be taken runs in torch, and a warning says why.
+For inference on a CPU, of one shape: weights are taken as they are at the first call, and a call
+with others runs in torch. So does what cannot be taken (gradients, what changes its own buffers,
+sizes that vary), and a warning says why.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -65,6 +67,7 @@ class _Bound(torch.nn.Module):
         super().__init__()
         self._graph, self._given = module, list(inputs)
         self.free = [i for i, value in enumerate(inputs) if not _is_weight(value)]
+        self.weights = [i for i, value in enumerate(inputs) if _is_weight(value)]
         for index, value in enumerate(inputs):
             if _is_weight(value):
                 self.register_buffer(f"weight{index}", value.detach(), persistent=False)
@@ -84,9 +87,25 @@ def _is_weight(value: Any) -> bool:
     return is_static
 
 
+def _writes_to(module: torch.fx.GraphModule, inputs: Sequence[Any]) -> bool:
+    """Whether a call writes to what it is given."""
+    with torch.inference_mode(mode=False), torch.no_grad():  # where writing is counted
+        copies = [x.detach().clone() if isinstance(x, torch.Tensor) else x for x in inputs]
+        tensors = [x for x in copies if isinstance(x, torch.Tensor)]
+        before = [_version(x) for x in tensors]
+        module(*copies)
+        return before != [_version(x) for x in tensors]
+
+
+def _version(weight: torch.Tensor) -> int:
+    """Changes when it is written to; of what was made in inference mode, nobody counts."""
+    return -1 if weight.is_inference() else weight._version  # noqa: SLF001
+
+
 def _run_of(
     module: torch.fx.GraphModule, inputs: Sequence[Any], best: Mapping[str, Any], target: Any
 ) -> Run:
+    os.environ.setdefault("TVM_NUM_THREADS", str(target.cores))  # TVM reads it once
     import tvm
     from tvm import relax
 
@@ -97,6 +116,12 @@ def _run_of(
     unusual = [x for x in examples if not isinstance(x, torch.Tensor) or x.device.type != "cpu"]
     if unusual:
         raise ChameleonError(f"it takes {type(unusual[0]).__name__}, or is not on the CPU")
+    if torch.is_grad_enabled() and any(
+        isinstance(x, torch.Tensor) and x.requires_grad for x in inputs
+    ):
+        raise ChameleonError("it asks for gradients; call it under torch.inference_mode()")
+    if _writes_to(module, inputs):
+        raise ChameleonError("it changes its own buffers or inputs")
     with torch.inference_mode():
         program = torch.export.export(bound.eval(), examples)
     taken = tuple(Input(shape=tuple(x.shape), dtype=str(x.dtype)[6:]) for x in examples)
@@ -105,7 +130,12 @@ def _run_of(
     executable = compiled(graph, layers_for(source, graph, best, target), target)
     main = relax.VirtualMachine(executable, tvm.cpu())["main"]
 
-    def run(*arguments: Any) -> tuple[torch.Tensor, ...]:
+    weights = [(i, inputs[i], _version(inputs[i])) for i in bound.weights]
+
+    def run(*arguments: Any) -> Any:
+        for index, weight, version in weights:  # torch takes one module's code for another's
+            if arguments[index] is not weight or _version(arguments[index]) != version:
+                return module(*arguments)
         free = (arguments[i].detach().contiguous() for i in bound.free)
         outputs = main(*(tvm.runtime.from_dlpack(tensor) for tensor in free))
         return tuple(torch.utils.dlpack.from_dlpack(output) for output in outputs)

@@ -83,7 +83,7 @@ def _nvrtc() -> Any:
             if not _loaded_from_the_path():
                 raise
             nvrtc.nvrtcVersion()
-    except (ImportError, RuntimeError) as error:
+    except (ImportError, RuntimeError, OSError) as error:
         raise MachineError(
             f"there is no compiler for CUDA here ({error}). Install it with {_INSTALL}."
         ) from error

@@ -92,6 +92,7 @@ class Network:
         """What of a model a run folder holds: it may not be there any longer when that is read."""
         return {
             "inputs": self.inputs,
+            "stem": self.stem,
             "layers": [[layer.index, layer.task.key, layer.uses] for layer in self.layers],
             "untuned": [[one.what, one.reason, one.uses] for one in self.untuned],
         }
@@ -102,6 +103,7 @@ class Network:
         return cls(
             name=name,
             inputs=found["inputs"],
+            stem=found["stem"],
             layers=tuple(
                 Layer(index=index, task=Conv2d.from_key(key), uses=uses)
                 for index, key, uses in found["layers"]

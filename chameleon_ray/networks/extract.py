@@ -63,12 +63,7 @@ class Found:
 
 def tasks_in(graph: tvm.IRModule) -> dict[Any, Found]:
     """The convolutions of a graph that are tasks, by the variables that they are bound to."""
-    bindings = list(_bindings(graph))
-    users: dict[Any, list[Any]] = {}
-    for binding in bindings:
-        for argument in binding.value.args:
-            if isinstance(argument, relax.Var):
-                users.setdefault(argument, []).append(binding)
+    bindings, users = list(_bindings(graph)), _users(graph)
     found: dict[Any, Found] = {}
     taken: set[Any] = set()
     for binding in bindings:
@@ -84,6 +79,25 @@ def tasks_in(graph: tvm.IRModule) -> dict[Any, Found]:
             call=binding.value, task=replace(task, epilogue=steps), steps=bound
         )
     return found
+
+
+def _users(graph: tvm.IRModule) -> dict[Any, list[Any]]:
+    """Where each variable is used: bindings, in order; none of those for what is put out."""
+    main = graph["main"].body
+    users: dict[Any, list[Any]] = {}
+
+    def note(expression: Any, binding: Any) -> None:
+        def visit(part: Any) -> None:
+            if isinstance(part, relax.Var):
+                users.setdefault(part, []).append(binding)
+
+        relax.analysis.post_order_visit(expression, visit)
+
+    for block in main.blocks:
+        for binding in block.bindings:
+            note(binding.value, binding)
+    note(main.body, None)
+    return users
 
 
 def _epilogue(
@@ -105,23 +119,30 @@ def _after(
 ) -> tuple[Step, tuple[Any, ...]] | None:
     """The step that alone uses a variable, and what it is bound to; the last is its result."""
     uses = users.get(variable, ())
+    if not all(use is not None and _is_operator(use.value) for use in uses):
+        return None
     if len(uses) == 1:
         later = users.get(uses[0].var, ())
-        if _name(uses[0].value) == "relu" and len(later) == 1 and _is_least_of_six(later[0].value):
+        clips = len(later) == 1 and later[0] is not None and _is_least_of_six(later[0].value)
+        if _name(uses[0].value) == "relu" and clips:
             return "clip6", (uses[0].var, later[0].var)
         step = _step(uses[0].value, variable)
         return (step, (uses[0].var,)) if step else None
     if [_name(use.value) for use in uses] == ["sigmoid", "multiply"]:
         sigmoid, product = (use.var for use in uses)
-        if [use.var.same_as(product) for use in users.get(sigmoid, ())] == [True]:
+        if [use and use.var.same_as(product) for use in users.get(sigmoid, ())] == [True]:
             return "silu", (sigmoid, product)
     return None
 
 
 def _is_least_of_six(call: Any) -> bool:
     """Whether it is what `layout` makes of the upper end of a clip."""
-    return _name(call) == "minimum" and any(
-        isinstance(x, ir.GenericConst) and np.all(x.value.numpy() == _SIX) for x in call.args
+    return (
+        _is_operator(call)
+        and _name(call) == "minimum"
+        and any(
+            isinstance(x, ir.GenericConst) and np.all(x.value.numpy() == _SIX) for x in call.args
+        )
     )
 
 
@@ -142,8 +163,12 @@ def _bindings(graph: tvm.IRModule) -> Iterator[Any]:
     """The operators of a graph and what they are bound to, in order."""
     for block in graph["main"].body.blocks:
         for binding in block.bindings:
-            if isinstance(binding.value, relax.Call) and isinstance(binding.value.op, ir.Op):
+            if _is_operator(binding.value):
                 yield binding
+
+
+def _is_operator(value: Any) -> bool:
+    return isinstance(value, relax.Call) and isinstance(value.op, ir.Op)
 
 
 def _name(call: Any) -> str:

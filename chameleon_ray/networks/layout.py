@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import tvm
@@ -9,6 +10,7 @@ from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 _CONV2D = "relax.nn.conv2d"
+_OF_TWO = 2  # operands
 
 
 def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
@@ -57,14 +59,35 @@ def _without_clips(graph: tvm.IRModule) -> tvm.IRModule:
 
 @mutator
 class _Clips(PyExprMutator):  # type: ignore[misc]
-    """Puts minimum and maximum in the place of `clip`, whose layout TVM does not infer."""
+    """Puts minimum and maximum in the place of `clip`, whose layout TVM does not infer.
+
+    And in the place of the functions that it makes of ONNX's.
+    """
 
     def visit_call_(self, call: Any) -> Any:
         """TVM calls this for each operator."""
         call = super().visit_call_(call)
-        if not isinstance(call.op, ir.Op) or call.op.name != "relax.clip":
+        if not isinstance(call.op, ir.Op):
             return call
-        x, low, high = call.args[0], *(float(end.value) for end in call.args[1:])
-        dtype = str(x.ty.dtype)
-        most = relax.op.nn.relu(x) if low == 0 else relax.op.maximum(x, relax.const(low, dtype))
-        return relax.op.minimum(self.builder_.emit(most), relax.const(high, dtype))
+        if call.op.name == "relax.clip":
+            return self._clipped(call.args[0], *(float(end.value) for end in call.args[1:]))
+        if call.op.name == "relax.call_tir" and len(call.args[1].fields) == _OF_TWO:
+            x, end = call.args[1].fields
+            name = call.args[0].name_hint.rstrip("0123456789")
+            if name in ("minimum", "maximum") and isinstance(end, ir.GenericConst):
+                number = end.value.numpy()
+                if number.ndim == 0:
+                    ends = (number, math.inf) if name == "maximum" else (-math.inf, number)
+                    return self._clipped(x, *map(float, ends))
+        return call
+
+    def _clipped(self, x: Any, low: float, high: float) -> Any:
+        dtype, found = str(x.ty.dtype), x
+        if low == 0 and dtype == "float32":
+            found = relax.op.nn.relu(x)
+        elif math.isfinite(low):
+            found = relax.op.maximum(x, relax.const(low, dtype))
+        if not math.isfinite(high):
+            return found
+        bounded = found if found is x else self.builder_.emit(found)
+        return relax.op.minimum(bounded, relax.const(high, dtype))

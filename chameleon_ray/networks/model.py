@@ -34,8 +34,15 @@ def load_graph(source: Source, target: Target) -> tvm.IRModule:
         MachineError: The package that it takes is not installed.
     """
     if source.kind == "onnx":
-        return _for_target(_of_onnx(source), target)
-    return graph_of(exported(source), source, target)
+        graph = _for_target(_of_onnx(source), source, target)
+    else:
+        graph = graph_of(exported(source), source, target)
+    if source.inputs and source.inputs != inputs_of(graph):
+        raise SettingsError(
+            f"--input {source.written_inputs}: {source.name} takes "
+            f"{','.join(map(str, inputs_of(graph)))}."
+        )
+    return graph
 
 
 def graph_of(
@@ -53,7 +60,7 @@ def graph_of(
         target: What for.
         one_output: Whether a single output comes as it is, and not in a tuple.
     """
-    return _for_target(_of_program(program, source, one_output=one_output), target)
+    return _for_target(_of_program(program, source, one_output=one_output), source, target)
 
 
 def torch_module(source: Source) -> torch.nn.Module:
@@ -123,7 +130,7 @@ def example(of: Input) -> torch.Tensor:
 
 
 def inputs_of(graph: tvm.IRModule) -> tuple[Input, ...]:
-    """What a graph takes."""
+    """What a graph takes; what is not used by it, is not among it."""
     return tuple(
         Input(shape=tuple(map(int, parameter.ty.shape)), dtype=str(parameter.ty.dtype))
         for parameter in graph["main"].params
@@ -221,7 +228,7 @@ def _importing(source: Source) -> Iterator[None]:
         ) from error
 
 
-def _for_target(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
+def _for_target(graph: tvm.IRModule, source: Source, target: Target) -> tvm.IRModule:
     """With norms in the convolutions before them, and nothing left that constants decide."""
     passes = (
         relax.transform.FoldBatchnormToConv2D(),
@@ -229,8 +236,9 @@ def _for_target(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
         relax.transform.FoldConstant(),
         relax.transform.DeadCodeElimination(),
     )
-    folded = tvm.transform.Sequential(passes)(graph)
-    return in_blocks(folded, target.lanes) if target.kind == "llvm" else folded
+    with _importing(source):
+        folded = tvm.transform.Sequential(passes)(graph)
+        return in_blocks(folded, target.lanes) if target.kind == "llvm" else folded
 
 
 def _first_line(error: BaseException) -> str:
