@@ -18,7 +18,7 @@ from chameleon_ray.errors import ChameleonError
 from chameleon_ray.measure import Job, Measurement, Outcome, Purpose
 from chameleon_ray.measure.drift import OUT_OF_LINE, Watch
 from chameleon_ray.measure.host import Done, Work
-from chameleon_ray.measure.tickets import Key, Ticket, answer_key, keys_of
+from chameleon_ray.measure.tickets import Key, Known, Ticket, keys_of
 
 _MOST_ATTEMPTS = 3
 _MOST_AHEAD = 8  # pieces of work that a host has for each of its places
@@ -111,11 +111,10 @@ class Broker(Generic[H]):
     drift: bool = False
     hosts: list[Held[H]] = field(default_factory=list)
     worked: Callable[[H, Sequence[Measurement]], None] = lambda _host, _measurements: None
-    known: dict[Key, Measurement] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
     best_seconds: dict[str, float] = field(default_factory=dict)
     _queue: deque[Ticket] = field(default_factory=deque)
     _under_way: dict[tuple[Key, ...], Ticket] = field(default_factory=dict)
-    _finals: dict[str, set[Key]] = field(default_factory=dict)
     _suspects: deque[Ticket] = field(default_factory=deque)
     _finished: list[tuple[Ticket, list[Measurement]]] = field(default_factory=list)
     _recording: asyncio.Task[None] | None = None
@@ -136,20 +135,11 @@ class Broker(Generic[H]):
         return len(self._queue) + len(self._suspects)
 
     def learn(self, measurements: Iterable[Measurement]) -> None:
-        """Take over what a journal holds; a later measurement of the same job counts.
-
-        Finalists are timed once more if their task was searched after them.
-        """
+        """Take over what a journal holds; a later measurement of the same job counts."""
         for m in measurements:
             if m.purpose is Purpose.REFERENCE:
                 continue
-            key = answer_key(m.task, m.purpose, m.config)
-            self.known[key] = m
-            if m.purpose in (Purpose.FINALIST, Purpose.TORCH):
-                self._finals.setdefault(m.task, set()).add(key)
-            elif m.purpose.counted:
-                for outdated in self._finals.pop(m.task, ()):
-                    self.known.pop(outdated, None)
+            self.known.add(m)
             if m.ok and m.purpose is not Purpose.TORCH:
                 self.best_seconds[m.task] = min(m.seconds, self.best_seconds.get(m.task, m.seconds))
 

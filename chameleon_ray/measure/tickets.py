@@ -22,6 +22,27 @@ def keys_of(jobs: Sequence[Job]) -> tuple[Key, ...]:
     return tuple(answer_key(job.task.key, job.purpose, job.config) for job in jobs)
 
 
+class Known(dict[Key, Measurement]):
+    """What was measured before, in the order in which it was."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._finals: dict[str, set[Key]] = {}
+
+    def add(self, m: Measurement) -> None:
+        """One more; the same job's later measurement counts.
+
+        Finalists are forgotten when their task is searched after them: they are timed once more.
+        """
+        key = answer_key(m.task, m.purpose, m.config)
+        self[key] = m
+        if m.purpose in (Purpose.FINALIST, Purpose.TORCH):
+            self._finals.setdefault(m.task, set()).add(key)
+        elif m.purpose.counted:
+            for outdated in self._finals.pop(m.task, ()):
+                self.pop(outdated, None)
+
+
 @dataclass(slots=True, kw_only=True, eq=False)
 class Ticket:
     """A job, or several to be timed in turns, and its measurements in the future.
