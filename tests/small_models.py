@@ -77,6 +77,23 @@ class Shared(torch.nn.Module):
         return y, torch.relu(y)
 
 
+class Attending(torch.nn.Module):
+    """Patches, attention among them, and a long dense layer, as a transformer of images has."""
+
+    def __init__(self):
+        super().__init__()
+        self.patches = torch.nn.Conv2d(16, 32, 4, stride=4)
+        self.norm = torch.nn.BatchNorm2d(32)
+        self.attention = torch.nn.MultiheadAttention(32, 4, batch_first=True)
+        self.dense = torch.nn.Linear(32, 300)
+
+    def forward(self, x):
+        """From an image to numbers of each patch."""
+        x = self.norm(self.patches(x)).flatten(2).permute(0, 2, 1)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        return torch.nn.functional.gelu(self.dense(x))
+
+
 class Counting(torch.nn.Module):
     """It changes a buffer of its own."""
 
@@ -117,6 +134,11 @@ def mobile():
 def shared():
     """One with outputs that are shared."""
     return _made(Shared)
+
+
+def attending():
+    """One with attention."""
+    return _made(Attending)
 
 
 def counting():

@@ -18,7 +18,8 @@ from chameleon_ray.templates.cpu_layers import apply
 
 _SPATIAL = 0  # of an axis that no sum runs along
 _IMAGE = 2  # axes
-_WINDOW = 7  # rows of filters and the like that are unrolled
+_WINDOW = 8  # rows of filters and the like that are unrolled
+_BESIDE = 8  # vectors that are summed up side by side
 
 
 def scheduled(
@@ -83,11 +84,15 @@ def _spread(sch: Any, block: Any, target: Target) -> None:
         return
     padded = [one for one in sch.get_producers(block) if _pads(sch, one)]
     inner = outer.pop()
-    width = _width(int(sch.get(inner).extent), target.lanes)
-    if width < int(sch.get(inner).extent):
+    extent = int(sch.get(inner).extent)
+    width, beside = _width(extent, target.lanes), []
+    if sums and extent >= _BESIDE * width:  # long rows are read, and sums wait for one another less
+        split, *beside, inner = sch.split(inner, [None, _BESIDE, width])
+        outer.append(split)
+    elif width < extent:
         split, inner = sch.split(inner, [None, width])
         outer.append(split)
-    sch.reorder(*outer, *sums, inner)
+    sch.reorder(*outer, *sums, *beside, inner)
     at_once = outer[:-2] if padded and len(outer) > _IMAGE else outer
     if at_once:
         chunk = sch.fuse(*at_once)
@@ -97,7 +102,7 @@ def _spread(sch: Any, block: Any, target: Target) -> None:
     sch.vectorize(inner)
     if sums:
         sch.decompose_reduction(block, sums[0])
-    for loop in sums:
+    for loop in (*sums, *beside):
         if int(sch.get(loop).extent) <= _WINDOW:
             sch.unroll(loop)
 

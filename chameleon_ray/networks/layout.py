@@ -18,7 +18,8 @@ def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
 
     A vector then holds the same place of so many channels, on both sides of a layer and of what
     stands between layers; what cannot have it (other numbers of channels, groups of several, what
-    ends a chain) is NCHW as before, and activations are converted where the two meet.
+    ends a chain) is NCHW as before, and activations are converted where the two meet. All of a
+    graph stays NCHW if it has operators over which TVM's conversion fails, as a transformer has.
 
     Args:
         graph: As `model.load_graph` makes it.
@@ -31,14 +32,18 @@ def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
         return {_CONV2D: blocks if _fits(call, lanes) else ["NCHW", "OIHW", "NCHW"]}
 
     blocks = [f"NCHW{lanes}c", f"OIHW{lanes}o", f"NCHW{lanes}c"]
+    plain = _without_clips(graph)
+    try:
+        converted = relax.transform.ConvertLayout({_CONV2D: blocks[:2]}, wanted)(plain)
+    except Exception:  # noqa: BLE001 - TVM's own, over what some operators do to a layout
+        converted = plain
     passes = (
-        relax.transform.ConvertLayout({_CONV2D: blocks[:2]}, wanted),
         relax.transform.FoldConstant(),
         relax.transform.EliminateCommonSubexpr(),
         relax.transform.DeadCodeElimination(),
     )
-    converted: tvm.IRModule = tvm.transform.Sequential(passes)(_without_clips(graph))
-    return converted
+    folded: tvm.IRModule = tvm.transform.Sequential(passes)(converted)
+    return folded
 
 
 def _fits(call: Any, lanes: int) -> bool:
