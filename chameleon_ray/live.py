@@ -172,9 +172,10 @@ class PlainLines:
 
 
 def _describe(row: LayerProgress) -> str:
-    gain = ratio(row.default_seconds, row.best_seconds)
+    timed = row.default_seconds is not None
+    gain = f", {ratio(row.default_seconds, row.best_seconds)} the default" if timed else ""
     flops = speed(row.layer.task.flop, row.best_seconds)
     return (
         f"{row.layer.index} ({row.layer.name}): {row.measurements}/{row.trials} measured, "
-        f"{flops} GFLOP/s, {gain} the default"
+        f"{flops} GFLOP/s{gain}"
     )
