@@ -20,6 +20,7 @@ from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.space import Choice, KnobValues
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import default_config, design_space
+from chameleon_ray.templates.cpu_tiling import divisors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,7 +43,7 @@ class Rule:
         """The default with this rule's register tile and unrolling."""
         axes = ("tile_f", "tile_y", "tile_x")
         extents = [math.prod(default[axis]) for axis in axes]
-        tiles = itertools.product(*(_divisors(extent) for extent in extents))
+        tiles = itertools.product(*(divisors(extent) for extent in extents))
         fitting = [t for t in tiles if math.prod(t) <= self.accumulators and t[0] <= self.filters]
         tile = max(fitting, key=_hides_latency)
         tiled = {
@@ -63,12 +64,8 @@ def _hides_latency(tile: tuple[int, ...]) -> tuple[float, float, int]:
 def _retile(choice: Choice, inner: int) -> Choice:
     """The same extent with another innermost part, and about as many chunks."""
     rest = math.prod(choice) // inner
-    outer = min((d for d in _divisors(rest) if d >= choice[0]), default=rest)
+    outer = min((d for d in divisors(rest) if d >= choice[0]), default=rest)
     return (outer, rest // outer, inner)
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]
 
 
 def gflops(backend: Backend, task: Conv2d, config: KnobValues) -> float:

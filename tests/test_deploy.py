@@ -35,7 +35,7 @@ from chameleon_ray.templates import (
     template_version,
     with_best_form,
 )
-from chameleon_ray.templates.cpu_conv2d import columns_of
+from chameleon_ray.templates.cpu_tiling import columns_of
 
 TARGET = resolve_target(Target(cores=1))
 LANES = TARGET.lanes

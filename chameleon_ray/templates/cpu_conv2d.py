@@ -16,9 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.space import (
-    BoolArray,
     Configs,
-    Constraint,
     DesignSpace,
     Knob,
     Values,
@@ -26,12 +24,18 @@ from chameleon_ray.space import (
     split,
 )
 from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates.cpu_tiling import (
+    Integers,
+    columns_of,
+    divisors,
+    filter_vectors,
+    tile_of_at_most,
+)
 
 _VERSION = "cpu_conv2d/1"
 
 UNROLL_STEPS = (0, 16, 64, 256, 1024)
 _MOST_ACCUMULATORS = 64
-_NARROW = 16  # columns, and fewer, are a tile by themselves
 
 
 def version(_target: Target) -> str:
@@ -48,12 +52,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
     return DesignSpace(
         f"{version(target)}:{task.key}:{target.lanes}x{target.cores}",
         _knobs(task, target),
-        constraints=(
-            Constraint(
-                name=f"register tile of at most {_MOST_ACCUMULATORS} vectors",
-                holds=_register_tile_fits,
-            ),
-        ),
+        constraints=(tile_of_at_most(_MOST_ACCUMULATORS, _register_tile),),
         derive=partial(_derive, task, target),
     )
 
@@ -71,24 +70,6 @@ def _knobs(task: Conv2d, target: Target) -> tuple[Knob, ...]:
     )
 
 
-def columns_of(task: Conv2d) -> int:
-    """Columns of the output that are computed: more than it has where that cannot be cut evenly.
-
-    Such as 110 for 109, of which the last is thrown away.
-    """
-    width = task.out_width
-    return next(n for n in itertools.count(width) if n < _NARROW or _has_even_cut(n))
-
-
-def _has_even_cut(width: int) -> bool:
-    return any(width % part == 0 for part in range(_NARROW // 4, _NARROW))
-
-
-def filter_vectors(task: Conv2d, target: Target) -> int:
-    """Vectors that hold the filters of one input channel."""
-    return -(-task.out_channels // target.lanes)
-
-
 def packed(weight: npt.NDArray[np.float32], lanes: int) -> npt.NDArray[np.float32]:
     """Filters `(F, C, KH, KW)` as the template has them, `(F/lanes, C, KH, KW, lanes)`."""
     padded = np.pad(weight, ((0, -len(weight) % lanes), (0, 0), (0, 0), (0, 0)))
@@ -96,15 +77,8 @@ def packed(weight: npt.NDArray[np.float32], lanes: int) -> npt.NDArray[np.float3
     return np.ascontiguousarray(vectors.transpose(0, 2, 3, 4, 1))
 
 
-def _register_tile_fits(values: Values) -> BoolArray:
-    """Beyond any register file, the accumulators spill at every step."""
-    return _register_tile(values) <= _MOST_ACCUMULATORS
-
-
-def _register_tile(values: Values) -> npt.NDArray[np.int64]:
-    tile: npt.NDArray[np.int64] = (
-        values["tile_f"][:, 2] * values["tile_y"][:, 2] * values["tile_x"][:, 2]
-    )
+def _register_tile(values: Values) -> Integers:
+    tile: Integers = values["tile_f"][:, 2] * values["tile_y"][:, 2] * values["tile_x"][:, 2]
     return tile
 
 
@@ -162,11 +136,11 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     widths = {choice[2] for choice in f if choice[2] <= 2}
     tiles = itertools.product(widths, {c[2] for c in y}, {c[2] for c in x})
     f2, y2, x2 = max((t for t in tiles if math.prod(t) <= most), key=_expected_speed)
-    channels = max(c for c in _divisors(task.in_channels) if c <= 16)
+    channels = max(c for c in divisors(task.in_channels) if c <= 16)
     vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
     wanted = 4 * target.cores
-    y0 = min((d for d in _divisors(rows) if d >= wanted), default=rows)
-    f0 = min((d for d in _divisors(vectors) if d * y0 >= wanted), default=vectors)
+    y0 = min((d for d in divisors(rows) if d >= wanted), default=rows)
+    f0 = min((d for d in divisors(vectors) if d * y0 >= wanted), default=vectors)
     return space.config(
         {
             "tile_f": (f0, vectors // f0, f2),
@@ -186,7 +160,3 @@ def _expected_speed(tile: tuple[int, int, int]) -> tuple[float, float, int]:
     f, y, x = tile
     accumulators = f * y * x
     return (min(accumulators, 12), accumulators / (f + y * x) ** 0.5, x)
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]

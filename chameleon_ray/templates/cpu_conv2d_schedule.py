@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tvm import te
 
 from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
-from chameleon_ray.templates.cpu_conv2d import columns_of, filter_vectors
+from chameleon_ray.templates.cpu_tiling import columns_of, filter_vectors
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues

@@ -18,16 +18,14 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.space import (
-    BoolArray,
     Configs,
-    Constraint,
     DesignSpace,
     Values,
     options,
     split,
 )
 from chameleon_ray.tasks import Conv2d, Target
-from chameleon_ray.templates.cpu_conv2d import columns_of
+from chameleon_ray.templates.cpu_tiling import Integers, columns_of, divisors, tile_of_at_most
 
 _VERSION = "cpu_depthwise/1"
 _MOST_ACCUMULATORS = 32
@@ -50,23 +48,13 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             options("pad", (0, 1) if task.padding else (0,), ordered=False),
             options("unroll", (0, 1)),
         ),
-        constraints=(
-            Constraint(
-                name=f"register tile of at most {_MOST_ACCUMULATORS} vectors",
-                holds=_register_tile_fits,
-            ),
-        ),
+        constraints=(tile_of_at_most(_MOST_ACCUMULATORS, _register_tile),),
         derive=partial(_derive, task, target),
     )
 
 
-def _register_tile_fits(values: Values) -> BoolArray:
-    fits: BoolArray = _register_tile(values) <= _MOST_ACCUMULATORS
-    return fits
-
-
-def _register_tile(values: Values) -> npt.NDArray[np.int64]:
-    tile: npt.NDArray[np.int64] = values["tile_y"][:, 2] * values["tile_x"][:, 1]
+def _register_tile(values: Values) -> Integers:
+    tile: Integers = values["tile_y"][:, 2] * values["tile_x"][:, 1]
     return tile
 
 
@@ -98,8 +86,8 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     """
     del target
     columns = columns_of(task)
-    x = max(d for d in _divisors(columns) if d <= _ACCUMULATORS)
-    y = max(d for d in _divisors(task.out_height) if d * x <= _ACCUMULATORS)
+    x = max(d for d in divisors(columns) if d <= _ACCUMULATORS)
+    y = max(d for d in divisors(task.out_height) if d * x <= _ACCUMULATORS)
     return design_space(task, Target()).config(
         {
             "tile_c": (task.out_channels // task.block, 1),
@@ -109,7 +97,3 @@ def default_config(task: Conv2d, target: Target) -> Configs:
             "unroll": (1,),
         }
     )
-
-
-def _divisors(number: int) -> list[int]:
-    return [d for d in range(1, number + 1) if number % d == 0]

@@ -19,15 +19,14 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.space import (
-    BoolArray,
     Configs,
-    Constraint,
     DesignSpace,
     Values,
     options,
     split,
 )
 from chameleon_ray.tasks import Conv2d, Form, Target
+from chameleon_ray.templates.cpu_tiling import Integers, tile_of_at_most
 
 Matrix = npt.NDArray[np.float64]
 
@@ -136,23 +135,13 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             split("tile_rc", task.in_channels, 2),
             options("auto_unroll_max_step", _UNROLL_STEPS),
         ),
-        constraints=(
-            Constraint(
-                name=f"register tile of at most {_MOST_ACCUMULATORS} vectors",
-                holds=_register_tile_fits,
-            ),
-        ),
+        constraints=(tile_of_at_most(_MOST_ACCUMULATORS, _register_tile),),
         derive=partial(_derive, task, target),
     )
 
 
-def _register_tile_fits(values: Values) -> BoolArray:
-    fits_: BoolArray = _register_tile(values) <= _MOST_ACCUMULATORS
-    return fits_
-
-
-def _register_tile(values: Values) -> npt.NDArray[np.int64]:
-    tile: npt.NDArray[np.int64] = values["tile_f"][:, 2] * values["tile_t"][:, 2]
+def _register_tile(values: Values) -> Integers:
+    tile: Integers = values["tile_f"][:, 2] * values["tile_t"][:, 2]
     return tile
 
 

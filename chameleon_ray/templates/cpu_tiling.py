@@ -1,0 +1,57 @@
+"""What the templates for a CPU have in common: register tiles, and how extents are cut."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.space import BoolArray, Constraint, Values
+from chameleon_ray.tasks import Conv2d, Target
+
+Integers = npt.NDArray[np.int64]
+
+_NARROW = 16  # columns, and fewer, are a tile by themselves
+
+
+def tile_of_at_most(vectors: int, tile: Callable[[Values], Integers]) -> Constraint:
+    """Beyond any register file, the accumulators spill at every step.
+
+    Args:
+        vectors: So many at most.
+        tile: How many a config has.
+    """
+    return Constraint(
+        name=f"register tile of at most {vectors} vectors", holds=partial(_holds, vectors, tile)
+    )
+
+
+def _holds(vectors: int, tile: Callable[[Values], Integers], values: Values) -> BoolArray:
+    fits: BoolArray = tile(values) <= vectors
+    return fits
+
+
+def filter_vectors(task: Conv2d, target: Target) -> int:
+    """Vectors that hold the filters of one input channel."""
+    return -(-task.out_channels // target.lanes)
+
+
+def columns_of(task: Conv2d) -> int:
+    """Columns of the output that are computed: more than it has where that cannot be cut evenly.
+
+    Such as 110 for 109, of which the last is thrown away.
+    """
+    width = task.out_width
+    return next(n for n in itertools.count(width) if n < _NARROW or _has_even_cut(n))
+
+
+def _has_even_cut(width: int) -> bool:
+    return any(width % part == 0 for part in range(_NARROW // 4, _NARROW))
+
+
+def divisors(number: int) -> list[int]:
+    """Of a number, in order."""
+    return [d for d in range(1, number + 1) if number % d == 0]
