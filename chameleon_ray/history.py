@@ -12,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from chameleon_ray import report
-from chameleon_ray.errors import RunFolderError
+from chameleon_ray.errors import RunFolderError, UnsupportedError
 from chameleon_ray.machine import cpu
 from chameleon_ray.measure import Measurement, Purpose
 from chameleon_ray.measure.backend import target_of
@@ -99,10 +99,16 @@ def network_of(manifest: Mapping[str, Any]) -> Network:
 
     Raises:
         UnknownNameError: It is of a network that this version does not know.
+        RunFolderError: What it says of a model cannot be read.
     """
     name = manifest["network"]
     if manifest.get("model"):
-        return Network.from_json(name, manifest["model"])
+        try:
+            return Network.from_json(name, manifest["model"])
+        except (KeyError, TypeError, ValueError, AttributeError, UnsupportedError) as error:
+            raise RunFolderError(
+                f"{MANIFEST}: the layers of {name} cannot be read: {error!r}. {_MANIFEST_REMEDY}"
+            ) from error
     return Network(name=name, layers=network(name))
 
 

@@ -13,7 +13,7 @@ from small_models import attending, mobile, residual, small
 
 from chameleon_ray import tune
 from chameleon_ray.deploy.bench import bench, some_input
-from chameleon_ray.deploy.best import best_configs, best_of
+from chameleon_ray.deploy.best import SHIPPED, best_configs, best_of
 from chameleon_ray.deploy.build import deploy
 from chameleon_ray.deploy.database import (
     Entry,
@@ -348,3 +348,25 @@ def test_the_command_line_deploys_and_times(tmp_path, call):
     code, _, err = call("deploy", *model, "-o", out)
     assert (code, "exists" in err) == (2, True)
     assert "by rule" in call("deploy", *model, "-o", tmp_path / "again")[1].lower()
+
+
+def test_the_shipped_database_is_for_the_templates_of_now():
+    """All that is in it could be deployed; what is measured here goes before it."""
+    entries = read_database(SHIPPED)
+    targets = {Target(lanes=e.lanes, cores=e.cores) for e in entries}
+    for target in targets:
+        known = best_configs([], target)
+        assert known
+        for key, best in known.items():
+            space = design_space(Conv2d.from_key(key), target)
+            assert space.broken(space.config(best.config)) == []
+
+
+def test_what_was_measured_here_goes_before_what_is_shipped(tmp_path):
+    """Though it took longer here."""
+    shipped = read_database(SHIPPED)[0]
+    target = Target(lanes=shipped.lanes, cores=shipped.cores)
+    write_database([replace(shipped, seconds=1.0, run="mine")], tmp_path / "mine.parquet")
+    found = best_configs([tmp_path / "mine.parquet"], target)
+    assert found[shipped.task].run == "mine"
+    assert len(found) > 1

@@ -8,7 +8,13 @@ import pytest
 import torch
 from small_models import residual
 
-from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
+from chameleon_ray.errors import (
+    RunFolderError,
+    SettingsError,
+    UnknownNameError,
+    UnsupportedError,
+)
+from chameleon_ray.history import network_of
 from chameleon_ray.networks import Network
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.networks.source import Input, parse_inputs, source_of
@@ -58,6 +64,14 @@ def test_a_run_folder_holds_a_model_s_layers():
     found = look_up("small_models:small", TARGET, "1x3x16x16")
     again = Network.from_json(found.name, found.to_json())
     assert again == found
+    assert Network(name="/models/a b.onnx", layers=()).file_name == "models-a-b.onnx"
+
+
+@pytest.mark.parametrize("model", [{"layers": []}, {"inputs": "1", "layers": [[1, "x", 1]]}, [3]])
+def test_a_run_folder_whose_model_cannot_be_read_is_named(model):
+    """As another version may have written it, or a hand."""
+    with pytest.raises(RunFolderError, match=r"run\.json: the layers of mine"):
+        network_of({"network": "mine", "model": model})
 
 
 @pytest.mark.parametrize(

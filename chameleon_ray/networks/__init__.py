@@ -5,6 +5,7 @@ What a name stands for is in `source`; `model` loads it as a graph, and `extract
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -86,7 +87,7 @@ class Network:
     @property
     def file_name(self) -> str:
         """What its files are called."""
-        return self.stem or self.name
+        return re.sub(r"[^\w.-]+", "-", self.stem or self.name).strip("-.")
 
     def to_json(self) -> dict[str, object]:
         """What of a model a run folder holds: it may not be there any longer when that is read."""
@@ -103,7 +104,7 @@ class Network:
         return cls(
             name=name,
             inputs=found["inputs"],
-            stem=found["stem"],
+            stem=found.get("stem", ""),
             layers=tuple(
                 Layer(index=index, task=Conv2d.from_key(key), uses=uses)
                 for index, key, uses in found["layers"]
