@@ -94,6 +94,24 @@ class Attending(torch.nn.Module):
         return torch.nn.functional.gelu(self.dense(x))
 
 
+class Uneven(torch.nn.Module):
+    """Whole blocks of channels, and convolutions that are no tasks: TVM computes them."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(32, 32, 3, padding=1)
+        self.norm = torch.nn.BatchNorm2d(32)
+        self.wide = torch.nn.Conv2d(32, 32, (1, 7), padding=(0, 3))
+        self.dilated = torch.nn.Conv2d(32, 32, 3, padding=2, dilation=2, groups=32)
+        self.strided = torch.nn.Conv2d(32, 32, 3, stride=(2, 1), padding=1)
+        self.groups = torch.nn.Conv2d(32, 64, 3, groups=2)
+
+    def forward(self, x):
+        """From an image to a smaller one."""
+        x = torch.relu(self.wide(torch.relu(self.norm(self.first(x)))))
+        return self.groups(torch.relu(self.strided(self.dilated(x))))
+
+
 class Counting(torch.nn.Module):
     """It changes a buffer of its own."""
 
@@ -139,6 +157,11 @@ def shared():
 def attending():
     """One with attention."""
     return _made(Attending)
+
+
+def uneven():
+    """One with convolutions that are no tasks."""
+    return _made(Uneven)
 
 
 def counting():

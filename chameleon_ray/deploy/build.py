@@ -12,13 +12,15 @@ from chameleon_ray.deploy.best import best_configs, best_of, cores_of, network_i
 from chameleon_ray.deploy.database import Entry
 from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
 from chameleon_ray.env_settings import Env
-from chameleon_ray.errors import SettingsError
+from chameleon_ray.errors import SettingsError, UnsupportedError
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks.source import Source, source_of
 from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.storage import Place, open_folder
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
+
+_MOST_LETTERS = 400  # of what a compiler says
 
 
 def deploy(
@@ -124,7 +126,11 @@ def layers_for(
 
 
 def compiled(graph: Any, layers: Sequence[DeployedLayer], target: Target) -> Any:
-    """The executable of a graph that was loaded for a target."""
+    """The executable of a graph that was loaded for a target.
+
+    Raises:
+        UnsupportedError: TVM cannot compile something in it.
+    """
     import tvm
 
     from chameleon_ray.deploy.packing import packed_and_fused
@@ -134,9 +140,13 @@ def compiled(graph: Any, layers: Sequence[DeployedLayer], target: Target) -> Any
     tvm_target = tvm.target.Target(
         {"kind": target.kind, "mcpu": target.model, "num-cores": target.cores}
     )
-    with tvm_target:
-        code = scheduled(packed_and_fused(graph, target), configs, target)
-    return tvm.compile(code, target=tvm_target)
+    try:
+        with tvm_target:
+            code = scheduled(packed_and_fused(graph, target), configs, target)
+        return tvm.compile(code, target=tvm_target)
+    except Exception as error:  # TVM raises several kinds
+        reason = " ".join(str(error).split())[:_MOST_LETTERS]
+        raise UnsupportedError(f"TVM {tvm.__version__} cannot compile it: {reason}") from error
 
 
 def _layer(layer: Layer, best: Entry | None, target: Target) -> DeployedLayer:

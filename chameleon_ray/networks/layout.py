@@ -47,11 +47,16 @@ def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
 
 
 def _fits(call: Any, lanes: int) -> bool:
+    """Whether it is a task in blocks (`extract.task_of`); TVM itself computes none of those."""
     channels = [int(call.args[i].ty.shape[axis]) for i, axis in ((0, 1), (1, 0))]
     groups = int(call.attrs.groups)
-    plain = call.attrs.data_layout == "NCHW" and isinstance(call.args[1], ir.GenericConst)
+    attributes = call.attrs
+    plain = attributes.data_layout == "NCHW" and isinstance(call.args[1], ir.GenericConst)
+    alike = [attributes.strides, attributes.padding, [*attributes.dilation, 1]]
+    even = all(len({*map(int, numbers)}) == 1 for numbers in alike)
     alone = groups == 1 or {groups} == {*channels}
-    return plain and alone and all(number % lanes == 0 for number in channels)
+    whole = all(number % lanes == 0 for number in channels)
+    return plain and even and alone and whole and str(call.args[0].ty.dtype) == "float32"
 
 
 def _without_clips(graph: tvm.IRModule) -> tvm.IRModule:
