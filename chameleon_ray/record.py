@@ -130,11 +130,11 @@ def sweep(
         network,
         env=env,
         policy=SWEEP,
-        layers=(layer,),
+        layers=(),
         trials=limit,
         seed=0,
     )
-    (chosen,) = plan.layers
+    (chosen,) = choose_layers(plan.network.layers, (layer,), option="--layer")
     trials = _how_many(chosen, design_space(chosen.task, plan.target), limit)
     network_tuner.tune(
         network,
