@@ -165,7 +165,7 @@ def read_manifest(run: Place) -> dict[str, Any]:
 
 def _not_a_run(folder: Folder) -> str:
     what = {"folder": f"it has no {MANIFEST}", "file": "it is a file"}
-    none = "there is no such folder" if folder.path else "nothing is there, or it is not reached"
+    none = "there is no such folder" if folder.path else "there is no such folder, or no way to it"
     return (
         f"{folder.name}: not a run folder: {what.get(folder.kind(), none)}. "
         "Give the folder that `chameleon-ray tune` named at its end, such as runs/resnet18-..."
