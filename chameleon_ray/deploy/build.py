@@ -14,6 +14,7 @@ from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError, UnsupportedError
 from chameleon_ray.measure.backend import target_here
+from chameleon_ray.networks import Network
 from chameleon_ray.networks.source import Source, source_of
 from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.storage import Place, open_folder
@@ -100,7 +101,7 @@ def _built(source: Source, runs: Sequence[Place], out: Path, target: Target) -> 
     started = time.monotonic()
     graph = load_graph(source, target)
     network = network_of(source, graph, target)
-    layers = layers_for(source, graph, best, target)
+    layers = layers_for(network, best, target)
     executable = compiled(graph, layers, target)
     described = Deployed(
         network=source.name,
@@ -116,13 +117,10 @@ def _built(source: Source, runs: Sequence[Place], out: Path, target: Target) -> 
 
 
 def layers_for(
-    source: Source, graph: Any, best: Mapping[str, Entry], target: Target
+    network: Network, best: Mapping[str, Entry], target: Target
 ) -> tuple[DeployedLayer, ...]:
-    """The layers of a graph, each with the config that it gets."""
-    from chameleon_ray.networks.lookup import network_of
-
-    layers = network_of(source, graph, target).layers
-    return tuple(_layer(layer, best_of(layer.task, best), target) for layer in layers)
+    """The layers of a model, each with the config that it gets."""
+    return tuple(_layer(layer, best_of(layer.task, best), target) for layer in network.layers)
 
 
 def compiled(graph: Any, layers: Sequence[DeployedLayer], target: Target) -> Any:
@@ -135,15 +133,14 @@ def compiled(graph: Any, layers: Sequence[DeployedLayer], target: Target) -> Any
 
     from chameleon_ray.deploy.packing import packed_and_fused
     from chameleon_ray.deploy.scheduling import scheduled
+    from chameleon_ray.measure.tvm import tvm_target
 
     configs = {layer.task: layer.config for layer in layers}
-    tvm_target = tvm.target.Target(
-        {"kind": target.kind, "mcpu": target.model, "num-cores": target.cores}
-    )
+    made_for = tvm_target(target)
     try:
-        with tvm_target:
+        with made_for:
             code = scheduled(packed_and_fused(graph, target), configs, target)
-        return tvm.compile(code, target=tvm_target)
+        return tvm.compile(code, target=made_for)
     except Exception as error:  # TVM raises several kinds
         reason = " ".join(str(error).split())[:_MOST_LETTERS]
         raise UnsupportedError(f"TVM {tvm.__version__} cannot compile it: {reason}") from error

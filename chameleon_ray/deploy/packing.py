@@ -12,6 +12,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks.extract import tasks_in
+from chameleon_ray.networks.layout import rewritten
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import check_supported, filters_of
 from chameleon_ray.templates.cpu_layers import convolution
@@ -36,16 +37,9 @@ def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
     )
-    fused: tvm.IRModule = tvm.transform.Sequential(pipeline)(_packed(graph, target))
+    packed = rewritten(graph, _Packing(graph, target))
+    fused: tvm.IRModule = tvm.transform.Sequential(pipeline)(packed)
     return fused
-
-
-def _packed(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
-    changing = _Packing(graph, target)
-    main = changing.visit_expr(graph["main"])
-    found = changing.builder_.get()
-    found.update_func(graph.get_global_var("main"), main)
-    return found
 
 
 @mutator

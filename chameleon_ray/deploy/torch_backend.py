@@ -109,6 +109,7 @@ def _run_of(
     import tvm
     from tvm import relax
 
+    from chameleon_ray.networks.lookup import network_of
     from chameleon_ray.networks.model import graph_of
 
     bound = _Bound(module, inputs)
@@ -127,7 +128,9 @@ def _run_of(
     taken = tuple(Input(shape=tuple(x.shape), dtype=str(x.dtype)[6:]) for x in examples)
     source = Source(kind="function", name="torch.compile", inputs=taken)
     graph = graph_of(program, source, target, one_output=False)
-    executable = compiled(graph, layers_for(source, graph, best, target), target)
+    executable = compiled(
+        graph, layers_for(network_of(source, graph, target), best, target), target
+    )
     main = relax.VirtualMachine(executable, tvm.cpu())["main"]
 
     weights = [(i, inputs[i], _version(inputs[i])) for i in bound.weights]

@@ -69,6 +69,11 @@ def resolve_target(target: Target) -> Target:
     return Target(kind=target.kind, model=model, lanes=lanes, cores=target.cores)
 
 
+def tvm_target(target: Target) -> Any:
+    """A resolved target, as TVM has it."""
+    return tvm.target.Target({"kind": target.kind, "mcpu": target.model, "num-cores": target.cores})
+
+
 def _vector_features(model: str) -> set[str]:
     """The instruction sets that LLVM may use for loops over floats."""
     features = codegen.llvm_get_cpu_features(tvm.target.Target({"kind": "llvm", "mcpu": model}))
@@ -173,9 +178,7 @@ class TvmBuilder:
 
     def __init__(self, target: Target, seed: int) -> None:
         self.target, self._seed = target, seed
-        self._tvm_target = tvm.target.Target(
-            {"kind": target.kind, "mcpu": target.model, "num-cores": target.cores}
-        )
+        self._tvm_target = tvm_target(target)
 
     def build(self, task: Conv2d, config: KnobValues) -> Kernel:
         """The kernel of one config, or torch's if the config is empty."""

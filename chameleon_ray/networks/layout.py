@@ -32,7 +32,7 @@ def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
         return {_CONV2D: blocks if _fits(call, lanes) else ["NCHW", "OIHW", "NCHW"]}
 
     blocks = [f"NCHW{lanes}c", f"OIHW{lanes}o", f"NCHW{lanes}c"]
-    plain = _without_clips(graph)
+    plain = rewritten(graph, _Clips(graph))
     try:
         converted = relax.transform.ConvertLayout({_CONV2D: blocks[:2]}, wanted)(plain)
     except Exception:  # noqa: BLE001 - TVM's own, over what some operators do to a layout
@@ -59,8 +59,8 @@ def _fits(call: Any, lanes: int) -> bool:
     return plain and even and alone and whole and str(call.args[0].ty.dtype) == "float32"
 
 
-def _without_clips(graph: tvm.IRModule) -> tvm.IRModule:
-    changing = _Clips(graph)
+def rewritten(graph: tvm.IRModule, changing: PyExprMutator) -> tvm.IRModule:
+    """A graph after what a mutator, made for it, does to its function."""
     main = changing.visit_expr(graph["main"])
     found = changing.builder_.get()
     found.update_func(graph.get_global_var("main"), main)
