@@ -49,6 +49,7 @@ DEPTHWISE = replace(
 WINOGRAD = [
     replace(BLOCKS, form="winograd2", stride=1),
     replace(BLOCKS, form="winograd4", stride=1, height=14, padding=0),
+    replace(BLOCKS, form="winograd2", stride=1, height=10, width=10, padding=0),  # whole tiles
 ]
 EPILOGUES = [
     (),
@@ -77,7 +78,9 @@ def check(task, configs=3):
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize(
-    "task", [PLAIN, BLOCKS, DEPTHWISE, *WINOGRAD], ids=("plain", "blocks", "depthwise", "F2", "F4")
+    "task",
+    [PLAIN, BLOCKS, DEPTHWISE, *WINOGRAD],
+    ids=("plain", "blocks", "depthwise", "F2", "F4", "F2 whole"),
 )
 def test_a_layer_is_measured_with_its_epilogue(task, epilogue):
     """In either layout; torch's own kernel beside it has the same epilogue."""

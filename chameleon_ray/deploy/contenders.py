@@ -7,7 +7,6 @@ import os
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.deploy.folder import LIBRARY
+from chameleon_ray.machine import environment
 from chameleon_ray.networks.source import Source
 
 Name = Literal["chameleon", "torch_eager", "torch_folded", "torch_compile", "onnxruntime"]
@@ -77,7 +77,7 @@ class Contender:
         self._connection, theirs = context.Pipe()
         arguments = (theirs, name, work, time.time())
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        with _environment(dict.fromkeys(_THREADS, str(work.threads))):
+        with environment(dict.fromkeys(_THREADS, str(work.threads))):
             self._process.start()
         theirs.close()
 
@@ -120,21 +120,6 @@ class Contender:
         self._connection.close()
         self._process.kill()
         self._process.join()
-
-
-@contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """What a process that is started meanwhile has in its environment."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value
 
 
 def _serve(connection: Connection, name: Name, work: Work, began: float) -> None:

@@ -6,15 +6,13 @@ finds in such a file. A file that nobody vouches for may have none of these.
 
 from __future__ import annotations
 
-import os
 import re
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import torch
 
 from chameleon_ray.errors import SettingsError, UnsupportedError
+from chameleon_ray.machine import environment
 
 # What a file of tensors and one graph has (torch/export/pt2_archive); torch ignores case in names.
 _PLAIN = re.compile(
@@ -25,7 +23,7 @@ _PLAIN = re.compile(
     r"|archive_format|archive_version|byteorder|\.data/\w+)"
 )
 _EXPRESSION = b'"expr_str"'
-_FORCE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+_TENSORS_ALONE = {"TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1"}  # and plain containers, when it unpickles
 
 
 def load(path: str, *, trust: bool) -> torch.export.ExportedProgram:
@@ -47,7 +45,7 @@ def load(path: str, *, trust: bool) -> torch.export.ExportedProgram:
     except (OSError, zipfile.BadZipFile) as error:
         raise SettingsError(f"{path}: not a file of torch.export.save: {error}.") from error
     try:
-        with _tensors_alone(trust=trust):
+        with environment({} if trust else _TENSORS_ALONE):
             program = torch.export.load(path)
     except Exception as error:  # whatever a damaged archive leads to
         raise SettingsError(
@@ -80,18 +78,3 @@ def _check_plain(path: str, archive: zipfile.ZipFile) -> None:
                 "open. Export it without dynamic_shapes; or, if you trust whoever made it, add "
                 "--trust."
             )
-
-
-@contextmanager
-def _tensors_alone(*, trust: bool) -> Iterator[None]:
-    """Unless it is trusted, torch unpickles tensors and plain containers only."""
-    before = os.environ.get(_FORCE)
-    if not trust:
-        os.environ[_FORCE] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            os.environ.pop(_FORCE, None)
-        else:
-            os.environ[_FORCE] = before

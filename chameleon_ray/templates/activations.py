@@ -20,21 +20,23 @@ def activations(task: Conv2d, channels: int, height: int, width: int) -> tuple[i
     return task.batch, channels // task.block, height, width, task.block
 
 
-def with_padding(data: Any, task: Conv2d, columns: int = 0) -> Any:
+def with_padding(data: Any, task: Conv2d, columns: int = 0, rows: int = 0) -> Any:
     """The input with its padding, computed as a block `pad`; itself if it has none.
 
     Args:
         data: The input.
         task: Whose.
         columns: Of the output that are computed, if they are more than it has.
+        rows: Likewise.
     """
     p, height, width = task.padding, task.height, task.width
+    below = max(0, rows - task.out_height) * task.stride
     more = max(0, columns - task.out_width) * task.stride
-    if not p and not more:
+    if not (p or below or more):
         return data
     n, c, _, _, *block = data.shape
     return te.compute(
-        (n, c, height + 2 * p, width + 2 * p + more, *block),
+        (n, c, height + 2 * p + below, width + 2 * p + more, *block),
         lambda n, c, y, x, *lane: tirx.if_then_else(
             tirx.all(y >= p, y < height + p, x >= p, x < width + p),
             data[n, c, y - p, x - p, *lane],

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te, tirx
 
-from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue
+from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
 from chameleon_ray.templates.cpu_winograd import SIDES, matrices, tiles_of
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     t, side, lanes = task, SIDES[task.form], task.block
     of_inputs, _, of_outputs = matrices(side)
     points, (rows, columns) = len(of_inputs), tiles_of(task)
-    padded = _padded(data, task)
+    padded = with_padding(data, task, columns * side, rows * side)  # as far as whole tiles go
     blocks, vectors = t.in_channels // lanes, t.out_channels // lanes
     in_rows = te.compute(
         (t.batch, blocks, rows, columns, points, points, lanes),
@@ -68,21 +68,6 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     )
 
 
-def _padded(data: Any, task: Conv2d) -> Any:
-    """The input with zeros around it, as far as whole tiles go."""
-    side, p, (rows, columns) = SIDES[task.form], task.padding, tiles_of(task)
-    n, c, height, width, lanes = data.shape
-    return te.compute(
-        (n, c, rows * side + 2, columns * side + 2, lanes),
-        lambda n, c, y, x, lane: tirx.if_then_else(
-            tirx.all(y >= p, y < height + p, x >= p, x < width + p),
-            data[n, c, y - p, x - p, lane],
-            tirx.const(0.0, task.dtype),
-        ),
-        name="pad",
-    )
-
-
 def _one_of(index: Any, matrix: Any, number: Callable[[int], Any]) -> Any:
     """A row of a matrix times numbers; which row, is known once loops are unrolled."""
     rows = [_sum(row, number) for row in matrix.tolist()]
@@ -111,9 +96,10 @@ def apply(sch: Any, values: KnobValues) -> None:
     and `f0`; outputs a tile at a time, written after their epilogue.
     """
     out = last_of_epilogue(sch)
-    n, channel, row, _, lane = sch.get_loops(sch.get_sblock("pad"))
-    sch.parallel(sch.fuse(n, channel, row))
-    sch.vectorize(lane)
+    if sch.get_producers(sch.get_sblock("conv_in_rows")):
+        n, channel, row, _, lane = sch.get_loops(sch.get_sblock("pad"))
+        sch.parallel(sch.fuse(n, channel, row))
+        sch.vectorize(lane)
     _inputs(sch)
     _products(sch, values)
     _outputs(sch, out)
