@@ -83,6 +83,18 @@ def test_layers_that_nobody_knows_are_tuned_at_the_first_call(tmp_path):
     assert not deploy(f"{run}-2", tmp_path / "out").by_rule
 
 
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_budget_that_is_too_short_leaves_the_model_by_rule(tmp_path):
+    """With a warning, and no run."""
+    options = {"threads": 1, "time_budget_seconds": 1e-3, "run": tmp_path / "run"}
+    model, x = small(), torch.ones(1, 3, 16, 16)
+    compiled = torch.compile(model, backend=chameleon, options=options)
+    with torch.inference_mode(), pytest.warns(UserWarning, match="over before anything was"):
+        assert torch.allclose(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("options", [{}, {"trials": 2}])
 def test_what_cannot_be_taken_runs_in_torch_and_says_so(options, tmp_path, monkeypatch):
     """A model without a convolution; the warning has the reason, and nothing is tuned."""

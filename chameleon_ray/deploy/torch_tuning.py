@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -133,7 +134,7 @@ def tuned(
     if not unknown:
         return best
     run = _run_for(network, target, asked.run)
-    open_layers = sorted(unknown - _done(run, asked.trials))
+    open_layers = sorted(unknown - _done(run, asked))
     if open_layers:
         tune(
             network,
@@ -144,9 +145,14 @@ def tuned(
             time_budget_seconds=asked.time_budget_seconds,
             run=run,
         )
+    folder = open_folder(run)
+    if MANIFEST not in folder.names():
+        warnings.warn("chameleon: the time was over before anything was measured", stacklevel=4)
+        return best
+    if open_layers or MODEL not in folder.names():
         content = io.BytesIO()
         torch.export.save(program, content)
-        open_folder(run).write(MODEL, content.getvalue())
+        folder.write(MODEL, content.getvalue())
     return best_configs((*asked.records, run), target)
 
 
@@ -173,14 +179,15 @@ def _is_of(run: Place, network: Network, target: Target) -> bool:
     )
 
 
-def _done(run: Place, trials: int | None) -> set[int]:
-    """The layers of a run that have their result, and as many measurements as are asked for."""
+def _done(run: Place, asked: Asked) -> set[int]:
+    """The layers of a run that have their result, of as many measurements or as long as asked."""
     if MANIFEST not in open_folder(run).names():
         return set()
     state = load(run)
+    least = (asked.trials or 0) if asked.time_budget_seconds is None else 0
     return {
         result.layer.index
         for result in state.result.layers
         if result.layer.index in state.ended
-        and result.measurements >= min(trials or 0, result.space_size)
+        and result.measurements >= min(least, result.space_size)
     }
