@@ -112,7 +112,7 @@ def bench(
                 one.close()
         if isinstance(started.get("chameleon"), str):
             raise MachineError(f"{folder}: it does not run here: {started['chameleon']}.")
-        times = _in_turns(running, turns, started)
+        times = in_turns(running, turns, started)
         peaks = {name: one.peak_bytes() for name, one in running.items()}
     outputs = (s.outputs for n in _REFERENCES if isinstance(s := started.get(n), Started))
     reference = next(outputs, None)
@@ -120,7 +120,7 @@ def bench(
         deployed=deployed,
         threads=threads,
         timed=tuple(
-            _timed(name, started[name], times.get(name, []), peaks.get(name), reference)
+            timed(name, started[name], times.get(name, []), peaks.get(name), reference)
             for name in names
         ),
     )
@@ -137,7 +137,7 @@ def some_input(of: Input) -> Array:
     return rng.integers(0, 2, of.shape).astype(of.dtype)
 
 
-def _in_turns(
+def in_turns(
     running: Mapping[Name, Contender], turns: int, started: dict[Name, Started | str]
 ) -> dict[Name, list[float]]:
     """The median seconds of a call, of each turn of each contender; who ends on the way is out."""
@@ -161,16 +161,17 @@ def _in_turns(
     return times
 
 
-def _timed(
+def timed(
     name: Name,
     started: Started | str,
     times: Sequence[float],
     peak: int | None,
     reference: Sequence[Array] | None,
 ) -> Timed:
+    """What came of a contender: how it started, the seconds of its turns, and what is right."""
     if isinstance(started, str):
         return Timed(name=name, reason=started)
-    low, high = _interval(times)
+    low, high = interval(times)
     return Timed(
         name=name,
         seconds=statistics.median(times),
@@ -194,7 +195,7 @@ def _error(found: Array, right: Array) -> float:
     return relative_error(found, right) if right.any() else float(np.abs(found).max())
 
 
-def _interval(times: Sequence[float]) -> tuple[float, float]:
+def interval(times: Sequence[float]) -> tuple[float, float]:
     """A 95% interval of the median, by bootstrap over turns."""
     from scipy import stats
 

@@ -69,13 +69,14 @@ class Contender:
     Args:
         name: Which.
         work: What it does.
+        make: What makes its call, of one that is not among those here; it is pickled.
     """
 
-    def __init__(self, name: Name, work: Work) -> None:
+    def __init__(self, name: Name, work: Work, make: Callable[[Work], Call] | None = None) -> None:
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
-        arguments = (theirs, name, work, time.time())
+        arguments = (theirs, make or _MAKERS[name], work, time.time())
         self._process = context.Process(target=_serve, args=arguments, daemon=True)
         with environment(dict.fromkeys(_THREADS, str(work.threads))):
             self._process.start()
@@ -122,10 +123,10 @@ class Contender:
         self._process.join()
 
 
-def _serve(connection: Connection, name: Name, work: Work, began: float) -> None:
+def _serve(connection: Connection, make: Callable[[Work], Call], work: Work, began: float) -> None:
     os.dup2(2, 1)  # what libraries print is none of the result
     try:
-        call = _MAKERS[name](work)
+        call = make(work)
         outputs = tuple(_arrays(call()))
         connection.send(Started(outputs=outputs, start_seconds=time.time() - began))
     except Exception as error:  # noqa: BLE001 - whatever a compiler may raise
