@@ -10,6 +10,7 @@ from chameleon_ray.errors import UnsupportedError
 
 GpuTemplate = Literal["direct", "gemm", "gemm_tf32", "gemm_float16"]
 Form = Literal["direct", "winograd2", "winograd4"]
+Side = Literal["", "in", "out"]
 Step = Literal["bias", "add", "relu", "clip6", "silu"]
 ROUNDING: frozenset[GpuTemplate] = frozenset({"gemm_tf32", "gemm_float16"})
 
@@ -43,6 +44,7 @@ class Conv2d:
     Attributes:
         block: Channels that lie side by side. With 1, activations are NCHW; with 16, NCHW16c: the
             sixteenth part of the channels, and last 16 of them, on both sides of the convolution.
+        nchw: The side that is NCHW all the same: where a chain of layers in blocks begins or ends.
         form: By which algorithm it is computed: by definition, or by F(2x2, 3x3) or F(4x4, 3x3).
         epilogue: What is done with each output before it is written: a bias of its filter or the
             number of another tensor is added, it is made at least 0, between 0 and 6, or x times
@@ -65,6 +67,7 @@ class Conv2d:
     groups: int = 1
     dtype: Literal["float32"] = "float32"
     block: int = 1
+    nchw: Side = ""
     form: Form = "direct"
     epilogue: tuple[Step, ...] = ()
 
@@ -77,10 +80,20 @@ class Conv2d:
             raise UnsupportedError(f"{self.key}: the filter is larger than the padded input.")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise UnsupportedError(f"{self.key}: the channels do not divide into the groups.")
-        if self.in_channels % self.block or self.out_channels % self.block:
+        if self.in_channels % self.in_block or self.out_channels % self.out_block:
             raise UnsupportedError(f"{self.key}: the channels do not divide into the blocks.")
         if unknown := set(self.epilogue) - set(get_args(Step)):
             raise UnsupportedError(f"{self.key}: no step {', '.join(sorted(unknown))} is known.")
+
+    @property
+    def in_block(self) -> int:
+        """Channels of the input that lie side by side."""
+        return 1 if self.nchw == "in" else self.block
+
+    @property
+    def out_block(self) -> int:
+        """Channels of the output that lie side by side."""
+        return 1 if self.nchw == "out" else self.block
 
     @property
     def is_depthwise(self) -> bool:
@@ -111,6 +124,7 @@ class Conv2d:
             f"_k{self.out_channels}x{self.kernel_height}x{self.kernel_width}"
             f"_s{self.stride}_p{self.padding}_g{self.groups}_{self.dtype}"
             + (f"_nchw{self.block}c" if self.block > 1 else "")
+            + (f"_{self.nchw}nchw" if self.nchw else "")
             + (f"_{self.form}" if self.form != "direct" else "")
             + "".join(f"_{step}" for step in self.epilogue)
         )
@@ -128,15 +142,16 @@ class Conv2d:
         found: dict[str, Any] = match.groupdict()
         epilogue = tuple(step for step in found.pop("epilogue").split("_") if step)
         form: Form = found.pop("form") or "direct"
+        nchw: Side = found.pop("nchw") or ""
         numbers: dict[str, Any] = {name: int(text) for name, text in found.items() if text}
-        return cls(**numbers, form=form, epilogue=epilogue)
+        return cls(**numbers, nchw=nchw, form=form, epilogue=epilogue)
 
 
 _KEY = re.compile(
     r"conv2d_n(?P<batch>\d+)_c(?P<in_channels>\d+)x(?P<height>\d+)x(?P<width>\d+)"
     r"_k(?P<out_channels>\d+)x(?P<kernel_height>\d+)x(?P<kernel_width>\d+)"
     r"_s(?P<stride>\d+)_p(?P<padding>\d+)_g(?P<groups>\d+)_float32"
-    r"(_nchw(?P<block>\d+)c)?(_(?P<form>winograd[24]))?(?P<epilogue>(_[a-z]+\d?)*)"
+    r"(_nchw(?P<block>\d+)c)?(_(?P<nchw>in|out)nchw)?(_(?P<form>winograd[24]))?(?P<epilogue>(_[a-z]+\d?)*)"
 )
 
 

@@ -43,6 +43,8 @@ PLAIN = Conv2d(
     in_channels=5, out_channels=20, height=9, width=12, kernel_height=3, kernel_width=3, padding=1
 )
 BLOCKS = replace(PLAIN, in_channels=2 * LANES, out_channels=LANES, block=LANES, batch=2)
+ENTERING = replace(PLAIN, out_channels=2 * LANES, block=LANES, nchw="in", stride=2)
+LEAVING = replace(PLAIN, in_channels=2 * LANES, block=LANES, nchw="out")
 DEPTHWISE = replace(
     BLOCKS, in_channels=2 * LANES, out_channels=2 * LANES, groups=2 * LANES, stride=2
 )
@@ -79,8 +81,8 @@ def check(task, configs=3):
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize(
     "task",
-    [PLAIN, BLOCKS, DEPTHWISE, *WINOGRAD],
-    ids=("plain", "blocks", "depthwise", "F2", "F4", "F2 whole"),
+    [PLAIN, BLOCKS, ENTERING, LEAVING, DEPTHWISE, *WINOGRAD],
+    ids=("plain", "blocks", "entering", "leaving", "depthwise", "F2", "F4", "F2 whole"),
 )
 def test_a_layer_is_measured_with_its_epilogue(task, epilogue):
     """In either layout; torch's own kernel beside it has the same epilogue."""

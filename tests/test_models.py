@@ -84,7 +84,7 @@ def test_models_of_torchvision_have_the_convolutions_that_they_are_known_for(nam
     found = look_up(f"torchvision:{name}", TARGET)
     plain = Counter()
     for layer in found.layers:
-        plain[replace(layer.task, epilogue=(), block=1, form="direct")] += layer.uses
+        plain[replace(layer.task, epilogue=(), block=1, nchw="", form="direct")] += layer.uses
     assert len(plain) == shapes
     assert plain.total() == uses
     if name == "resnet18":

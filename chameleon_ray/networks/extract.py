@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from chameleon_ray.tasks import Conv2d, Layer, Step
 from chameleon_ray.templates import with_best_form
 
 _CONV2D = "conv2d"
+_BLOCKS = re.compile(r"NCHW(?:(\d+)c)?")
 _SIX = 6.0
 _NO_TEMPLATE = "there is no template for it yet"
 _HEAVY = ("conv1d", "conv3d", "conv2d_transpose", "conv1d_transpose", "matmul", "attention")
@@ -193,9 +195,8 @@ def task_of(call: Any) -> Conv2d:
     attributes = call.attrs
     batch, in_channels, height, width, *block = map(int, call.args[0].ty.shape)
     out_channels, _, kernel_height, kernel_width, *_ = map(int, call.args[1].ty.shape)
-    lanes = block[0] if block else 1
-    layouts = (f"NCHW{lanes}c", f"OIHW{lanes}o") if block else ("NCHW", "OIHW")
-    if (attributes.data_layout, attributes.kernel_layout) != layouts:
+    within, without = block or [1], [*map(int, call.args[1].ty.shape)][4:] or [1]
+    if not _has_known_layout(attributes):
         raise UnsupportedError("its layout is not NCHW")
     if str(call.args[0].ty.dtype) != "float32":
         raise UnsupportedError("its type is not float32")
@@ -211,8 +212,8 @@ def task_of(call: Any) -> Conv2d:
         raise UnsupportedError("its strides or its paddings differ from side to side")
     task = Conv2d(
         batch=batch,
-        in_channels=in_channels * lanes,
-        out_channels=out_channels * lanes,
+        in_channels=in_channels * within[0],
+        out_channels=out_channels * without[0],
         height=height,
         width=width,
         kernel_height=kernel_height,
@@ -220,9 +221,19 @@ def task_of(call: Any) -> Conv2d:
         stride=strides[0],
         padding=padding[0],
         groups=int(attributes.groups),
-        block=lanes,
+        block=max(within[0], without[0]),
+        nchw="" if within == without else "in" if within == [1] else "out",
     )
     return with_best_form(task)
+
+
+def _has_known_layout(attributes: Any) -> bool:
+    """Whether it is one that `layout.in_blocks` makes, or NCHW."""
+    of_output = _BLOCKS.fullmatch(str(attributes.out_layout))
+    if not of_output or not _BLOCKS.fullmatch(str(attributes.data_layout)):
+        return False
+    lanes = of_output[1]
+    return attributes.kernel_layout == (f"OIHW{lanes}o" if lanes else "OIHW")
 
 
 def _shown(call: Any) -> str:

@@ -123,5 +123,5 @@ def check_supported(task: Conv2d, target: Target) -> None:
         )
     if task.block not in (1, target.lanes):
         raise UnsupportedError(f"{task.key}: its blocks are not of {target.lanes} lanes.")
-    if task.groups > 1 and not (task.is_depthwise and task.block > 1):
+    if task.groups > 1 and not (task.is_depthwise and task.block > 1 and not task.nchw):
         raise UnsupportedError(f"{task.key}: such convolution in groups has no template yet.")

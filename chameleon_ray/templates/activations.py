@@ -13,11 +13,21 @@ if TYPE_CHECKING:
 TASK = "chameleon.task"  # annotates the block `conv` of a layer with the key of its task
 
 
-def activations(task: Conv2d, channels: int, height: int, width: int) -> tuple[int, ...]:
-    """The shape of an input or output: NCHW, or NCHWc in the task's blocks."""
-    if task.block == 1:
-        return task.batch, channels, height, width
-    return task.batch, channels // task.block, height, width, task.block
+def input_shape(task: Conv2d) -> tuple[int, ...]:
+    """NCHW, or NCHWc in the task's blocks."""
+    return _shape(task.batch, task.in_channels, task.height, task.width, block=task.in_block)
+
+
+def output_shape(task: Conv2d) -> tuple[int, ...]:
+    """Likewise."""
+    t = task
+    return _shape(t.batch, t.out_channels, t.out_height, t.out_width, block=t.out_block)
+
+
+def _shape(batch: int, channels: int, height: int, width: int, *, block: int) -> tuple[int, ...]:
+    if block == 1:
+        return batch, channels, height, width
+    return batch, channels // block, height, width, block
 
 
 def with_padding(data: Any, task: Conv2d, columns: int = 0, rows: int = 0) -> Any:

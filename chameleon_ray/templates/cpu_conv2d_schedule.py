@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te
 
-from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
+from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
 from chameleon_ray.templates.cpu_tiling import columns_of, filter_vectors
 
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
     rx = te.reduce_axis((0, t.kernel_width), name="rx")
 
     def number(n: Any, c: Any, y: Any, x: Any) -> Any:
-        return padded[n, c, y, x] if t.block == 1 else padded[n, c // t.block, y, x, c % t.block]
+        block = t.in_block
+        return padded[n, c, y, x] if block == 1 else padded[n, c // block, y, x, c % block]
 
     conv = te.compute(
         (t.batch, filter_vectors(task, target), t.out_height, columns, lanes),
@@ -38,8 +39,8 @@ def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
         name="conv",
         attrs={TASK: task.key},
     )
-    shape = activations(task, t.out_channels, t.out_height, t.out_width)
-    if t.block > 1:
+    shape = output_shape(task)
+    if t.out_block > 1:
         return te.compute(shape, lambda *at: conv[at], name="out")
     return te.compute(shape, lambda n, f, y, x: conv[n, f // lanes, y, x, f % lanes], name="out")
 

@@ -14,7 +14,7 @@ from chameleon_ray.templates import (
     cpu_winograd_schedule,
     filters_of,
 )
-from chameleon_ray.templates.activations import activations, after_epilogue
+from chameleon_ray.templates.activations import after_epilogue, input_shape
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -27,9 +27,9 @@ def compute(task: Conv2d, target: Target) -> Any:
     Between filters and output, it takes what the steps of the epilogue take.
     """
     t = task
-    data = te.placeholder(activations(task, t.in_channels, t.height, t.width), name="data")
+    data = te.placeholder(input_shape(task), name="data")
     plain = (t.out_channels, t.in_channels // t.groups, t.kernel_height, t.kernel_width)
-    filters = filters_of(np.empty(plain, dtype=np.float32), task, target)
+    filters = filters_of(np.zeros(plain, dtype=np.float32), task, target)
     weight = te.placeholder(filters.shape, name="weight")
     others, out = after_epilogue(convolution(data, weight, task, target), task)
     return te.create_prim_func([data, weight, *others, out])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te, tirx
 
-from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
+from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
 from chameleon_ray.templates.cpu_winograd import SIDES, matrices, tiles_of
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
         name="conv_out_rows",
     )
     return te.compute(
-        activations(task, t.out_channels, t.out_height, t.out_width),
+        output_shape(task),
         lambda n, f, y, x, lane: _one_of(
             x % side,
             of_outputs,
