@@ -40,7 +40,7 @@ def inside(folder: Path, calls: int) -> tuple[float, dict[tuple[int, str], float
     times: dict[tuple[int, str], list[float]] = defaultdict(list)
     state = {"place": 0, "start": 0.0}
 
-    def seen(_function: Any, name: str, before: bool, _result: Any, *_arguments: Any) -> None:
+    def seen(_function: Any, name: str, before: int, *_rest: Any) -> None:
         if before:
             state["start"] = time.perf_counter()
             return

@@ -28,7 +28,7 @@ from chameleon_ray.measure.reference import relative_error
 from chameleon_ray.measure.tvm import TvmBuilder, resolve_target
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.networks.source import Input
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, Matmul, Target, task_from_key
 from chameleon_ray.templates import (
     default_config,
     design_space,
@@ -66,7 +66,7 @@ EPILOGUES = [
 
 def check(task, configs=3):
     """Random configs and the default compute what torch does."""
-    assert Conv2d.from_key(task.key) == task
+    assert task_from_key(task.key) == task
     builder, space = TvmBuilder(TARGET, seed=0), design_space(task, TARGET)
     default = default_config(task, TARGET)[None, :]
     assert space.valid(default).all()
@@ -74,7 +74,7 @@ def check(task, configs=3):
     assert np.isfinite(space.features(rows)).all()
     for config in rows:
         kernel = builder.build(task, space.describe(config))
-        assert kernel.error() < (1e-4 if task.form == "winograd4" else 1e-5)
+        assert kernel.error() < (1e-4 if "winograd4" in task.key else 1e-5)
         assert kernel.time(2) > 0
 
 
@@ -88,6 +88,25 @@ def test_a_layer_is_measured_with_its_epilogue(task, epilogue):
     """In either layout; torch's own kernel beside it has the same epilogue."""
     whole = replace(task, epilogue=epilogue)
     check(whole)
+    assert TvmBuilder(TARGET, seed=0).build(whole, {}).time(2) > 0
+
+
+@pytest.mark.parametrize("epilogue", [(), ("bias", "gelu"), ("bias", "add"), ("bias", "relu")])
+@pytest.mark.parametrize(
+    "task",
+    [
+        Matmul(rows=17, inner=24, columns=3 * LANES),
+        Matmul(rows=24, inner=7, columns=2 * LANES + 3, batch=3),
+        Matmul(rows=19, inner=16, columns=2 * LANES + 3, batch=3, constant=False),
+        Matmul(rows=2, inner=16, columns=LANES, constant=False),
+        Matmul(rows=1, inner=40, columns=2 * LANES),
+    ],
+    ids=str,
+)
+def test_a_product_is_measured_with_its_epilogue(task, epilogue):
+    """Weights packed before, and a right side that the kernel packs; batches; odd sizes."""
+    whole = replace(task, epilogue=epilogue)
+    check(whole, configs=5)
     assert TvmBuilder(TARGET, seed=0).build(whole, {}).time(2) > 0
 
 

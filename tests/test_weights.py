@@ -34,7 +34,7 @@ def test_more_than_the_pool_is_one():
 
 
 @pytest.mark.parametrize("cold_weights", [True, False])
-def test_a_kernel_is_timed_on_one_after_the_other_and_checked_on_its_own(cold_weights: bool):
+def test_a_kernel_is_timed_on_one_after_the_other_and_checked_on_its_own(cold_weights):
     target = resolve_target(Target())
     builder = TvmBuilder(target, seed=0, cold=cold_weights)
     space = design_space(TASK, target)

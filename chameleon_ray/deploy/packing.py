@@ -15,7 +15,7 @@ from chameleon_ray.networks.extract import tasks_in
 from chameleon_ray.networks.layout import rewritten
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import check_supported, filters_of
-from chameleon_ray.templates.cpu_layers import convolution
+from chameleon_ray.templates.cpu_layers import output
 
 _WRITES_ITS_OUTPUT = 4  # of TVM's OpPatternKind: what follows may be done before it is written
 
@@ -65,7 +65,7 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
         data, weight = call.args
         filters = filters_of(_plain(weight.value.numpy()), task, self._target)
         return self.builder_.call_te(
-            lambda x, w: convolution(x, w, task, self._target),
+            lambda x, w: output(x, w, task, self._target),
             data,
             relax.const(filters),
             primfunc_name_hint="conv2d",

@@ -24,6 +24,7 @@ from chameleon_ray.measure.pinning import main_thread_apart, waited_seconds
 from chameleon_ray.measure.reference import (
     after_epilogue,
     blocked,
+    by_torch,
     epilogue_inputs,
     expected,
     inputs,
@@ -33,7 +34,7 @@ from chameleon_ray.measure.reference import (
 )
 from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, LayerTask, Target
 from chameleon_ray.templates import filters_of, schedule
 
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
@@ -112,7 +113,7 @@ class TvmKernel:
     """
 
     def __init__(
-        self, function: Callable[..., Any], task: Conv2d, lanes: int, seed: int, *, cold: bool
+        self, function: Callable[..., Any], task: LayerTask, lanes: int, seed: int, *, cold: bool
     ) -> None:
         self._function = function
         self._task, self._seed = task, seed
@@ -137,9 +138,9 @@ class TvmKernel:
 
 
 class TorchKernel:
-    """torch's own convolution (oneDNN) and epilogue on the same inputs and as many threads."""
+    """torch's own layer (oneDNN, MKL) and epilogue on the same inputs and as many threads."""
 
-    def __init__(self, task: Conv2d, seed: int, *, cold: bool) -> None:
+    def __init__(self, task: LayerTask, seed: int, *, cold: bool) -> None:
         data, weight = inputs(task, seed)
         self._data, *self._others = map(torch.tensor, (data, *epilogue_inputs(task, seed)))
         filters = weights.cold(weight.shape) if cold else [weight]
@@ -151,14 +152,11 @@ class TorchKernel:
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls` in a row."""
-        t = self._task
         with torch.inference_mode():
             start = time.perf_counter()
             for weight in itertools.islice(self._filters, calls):
-                convolved = torch.nn.functional.conv2d(
-                    self._data, weight, self._bias, t.stride, t.padding, groups=t.groups
-                )
-                after_epilogue(convolved, self._rest, self._others)
+                computed = by_torch(self._task, self._data, weight, self._bias)
+                after_epilogue(computed, self._rest, self._others)
             return (time.perf_counter() - start) / calls
 
     def error(self) -> float:
@@ -167,11 +165,13 @@ class TorchKernel:
 
 
 @lru_cache(maxsize=_TASKS)
-def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
+def _inputs(task: LayerTask, lanes: int, seed: int) -> tuple[Any, ...]:
     """Input, packed filters, and what the epilogue takes, in blocks as the task has them."""
     data, weight = inputs(task, seed)
-    data = blocked(data, task.in_block)
-    others = [blocked(array, task.out_block) for array in epilogue_inputs(task, seed)]
+    others = epilogue_inputs(task, seed)
+    if isinstance(task, Conv2d):
+        data = blocked(data, task.in_block)
+        others = tuple(blocked(array, task.out_block) for array in others)
     filters = filters_of(weight, task, Target(lanes=lanes))
     return tuple(map(tvm.runtime.tensor, (data, filters, *others)))
 
@@ -183,13 +183,15 @@ def _cold_filters(shape: tuple[int, ...]) -> Iterator[Any]:
 
 
 @lru_cache(maxsize=_TASKS)
-def _output(task: Conv2d) -> Any:
-    shape = blocked(np.empty(output_shape(task), dtype=task.dtype), task.out_block).shape
-    return tvm.runtime.empty(shape, task.dtype)
+def _output(task: LayerTask) -> Any:
+    out = np.empty(output_shape(task), dtype=task.dtype)
+    if isinstance(task, Conv2d):
+        out = blocked(out, task.out_block)
+    return tvm.runtime.empty(out.shape, task.dtype)
 
 
 @lru_cache(maxsize=_TASKS)
-def _expected(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
+def _expected(task: LayerTask, seed: int) -> npt.NDArray[np.float32]:
     result = expected(task, seed)
     time.sleep(_QUIET_SECONDS)
     return result
@@ -202,7 +204,7 @@ class TvmBuilder:
         self.target, self._seed, self._cold = target, seed, cold
         self._tvm_target = tvm_target(target)
 
-    def build(self, task: Conv2d, config: KnobValues) -> Kernel:
+    def build(self, task: LayerTask, config: KnobValues) -> Kernel:
         """The kernel of one config, or torch's if the config is empty."""
         if not config:
             return TorchKernel(task, self._seed, cold=self._cold)

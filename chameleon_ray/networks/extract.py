@@ -233,7 +233,7 @@ def _has_known_layout(attributes: Any) -> bool:
     if not of_output or not _BLOCKS.fullmatch(str(attributes.data_layout)):
         return False
     lanes = of_output[1]
-    return attributes.kernel_layout == (f"OIHW{lanes}o" if lanes else "OIHW")
+    return str(attributes.kernel_layout) == (f"OIHW{lanes}o" if lanes else "OIHW")
 
 
 def _shown(call: Any) -> str:

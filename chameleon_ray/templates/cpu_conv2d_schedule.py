@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _BLOCK = 4  # axes of activations before that of a block of channels
 
 
-def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
+def output(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
     """The output of a convolution, of filters as `cpu_conv2d.packed` has them, as a TE tensor."""
     t, lanes = task, target.lanes
     columns = columns_of(task)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chameleon_ray.tasks import Conv2d, Target
 
 
-def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
+def output(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     """The output of a convolution, of packed filters, as a TE tensor."""
     t = task
     columns = columns_of(task)
