@@ -45,6 +45,8 @@ PLAIN = Conv2d(
 BLOCKS = replace(PLAIN, in_channels=2 * LANES, out_channels=LANES, block=LANES, batch=2)
 ENTERING = replace(PLAIN, out_channels=2 * LANES, block=LANES, nchw="in", stride=2)
 LEAVING = replace(PLAIN, in_channels=2 * LANES, block=LANES, nchw="out")
+GROUPS = replace(BLOCKS, in_channels=4 * LANES, out_channels=2 * LANES, groups=2)
+MERGED = replace(GROUPS, in_channels=2 * LANES, groups=LANES, stride=2)  # two filters in a group
 DEPTHWISE = replace(
     BLOCKS, in_channels=2 * LANES, out_channels=2 * LANES, groups=2 * LANES, stride=2
 )
@@ -81,8 +83,19 @@ def check(task, configs=3):
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize(
     "task",
-    [PLAIN, BLOCKS, ENTERING, LEAVING, DEPTHWISE, *WINOGRAD],
-    ids=("plain", "blocks", "entering", "leaving", "depthwise", "F2", "F4", "F2 whole"),
+    [PLAIN, BLOCKS, ENTERING, LEAVING, GROUPS, MERGED, DEPTHWISE, *WINOGRAD],
+    ids=[
+        "plain",
+        "blocks",
+        "entering",
+        "leaving",
+        "groups",
+        "merged",
+        "depthwise",
+        "F2",
+        "F4",
+        "whole",
+    ],
 )
 def test_a_layer_is_measured_with_its_epilogue(task, epilogue):
     """In either layout; torch's own kernel beside it has the same epilogue."""
@@ -138,7 +151,7 @@ def test_the_paper_s_layers_are_cut_as_they_are():
     ("task", "message"),
     [
         (replace(BLOCKS, block=LANES // 2), "blocks are not of"),
-        (replace(DEPTHWISE, groups=2), "in groups has no template"),
+        (replace(PLAIN, out_channels=35, groups=5), "in groups has no template"),
         (replace(PLAIN, in_channels=20, groups=20), "in groups has no template"),
     ],
 )

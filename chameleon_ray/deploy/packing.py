@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks.extract import tasks_in
 from chameleon_ray.networks.layout import rewritten
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import LayerTask, Target
 from chameleon_ray.templates import check_supported, filters_of
 from chameleon_ray.templates.cpu_layers import output
 
@@ -46,7 +47,8 @@ def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
 class _Packing(PyExprMutator):  # type: ignore[misc]
     """Puts a template's computation in the place of each convolution that it takes.
 
-    And `exp` in the place of the logistic function.
+    And `exp` and `erf` in the place of functions that are made of them, as there are forms of those
+    for vectors.
     """
 
     def __init__(self, graph: tvm.IRModule, target: Target) -> None:
@@ -58,37 +60,47 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
         """TVM calls this for each operator."""
         task = self._tasks.get(call)
         call = super().visit_call_(call)
-        if isinstance(call.op, ir.Op) and call.op.name == "relax.sigmoid":
-            return self._logistic(call.args[0])
+        if isinstance(call.op, ir.Op) and call.op.name in _IN_STEPS:
+            return _IN_STEPS[call.op.name](call.args[0], self.builder_.emit)
         if task is None or not _has_template(task, self._target):
             return call
         data, weight = call.args
-        filters = filters_of(_plain(weight.value.numpy()), task, self._target)
+        if isinstance(weight, ir.GenericConst):
+            weight = relax.const(filters_of(_plain(weight.value.numpy()), task, self._target))
         return self.builder_.call_te(
             lambda x, w: output(x, w, task, self._target),
             data,
-            relax.const(filters),
-            primfunc_name_hint="conv2d",
+            weight,
+            primfunc_name_hint=task.key.partition("_")[0],
             primfunc_attrs={"op_pattern": _WRITES_ITS_OUTPUT},
         )
 
-    def _logistic(self, x: Any) -> Any:
-        """The same by `exp`, of which there is a form for vectors."""
-        one, emit = relax.const(1.0, x.ty.dtype), self.builder_.emit
-        return relax.op.divide(
-            one, emit(relax.op.add(one, emit(relax.op.exp(emit(relax.op.negative(x))))))
-        )
+
+def _logistic(x: Any, emit: Callable[[Any], Any]) -> Any:
+    one = relax.const(1.0, x.ty.dtype)
+    return relax.op.divide(
+        one, emit(relax.op.add(one, emit(relax.op.exp(emit(relax.op.negative(x))))))
+    )
+
+
+def _gelu(x: Any, emit: Callable[[Any], Any]) -> Any:
+    half, one, root = (relax.const(number, x.ty.dtype) for number in (0.5, 1.0, 0.5**0.5))
+    share = emit(relax.op.add(one, emit(relax.op.erf(emit(relax.op.multiply(x, root))))))
+    return relax.op.multiply(emit(relax.op.multiply(x, half)), share)
+
+
+_IN_STEPS = {"relax.sigmoid": _logistic, "relax.nn.gelu": _gelu}
 
 
 def _plain(weight: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Filters `(F, C, KH, KW)`, of such or of `(F/lanes, C, KH, KW, lanes)`."""
-    if weight.ndim == 4:
+    """Filters `(F, C, KH, KW)`, of such or of `(F/lanes, C, KH, KW, lanes)`; others as they are."""
+    if weight.ndim != 5:
         return weight
     f, c, height, width, lanes = weight.shape
     return weight.transpose(0, 4, 1, 2, 3).reshape(f * lanes, c, height, width)
 
 
-def _has_template(task: Conv2d, target: Target) -> bool:
+def _has_template(task: LayerTask, target: Target) -> bool:
     try:
         check_supported(task, target)
     except UnsupportedError:

@@ -9,6 +9,8 @@ import tvm
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from chameleon_ray.templates.cpu_conv2d import groups_computed
+
 _CONV2D = "relax.nn.conv2d"
 _PLAIN = ("NCHW", "OIHW", "NCHW")
 _OF_TWO = 2  # operands
@@ -60,7 +62,8 @@ def _layouts(call: Any, lanes: int) -> list[str]:
     alike = [attributes.strides, attributes.padding, [*attributes.dilation, 1]]
     even = all(len({*map(int, numbers)}) == 1 for numbers in alike)
     within, without = (number % lanes == 0 for number in channels)
-    alone = groups == 1 or (within and {groups} == {*channels})
+    of_vectors = {groups} == {*channels} or groups_computed(groups, channels[1], lanes)
+    alone = groups == 1 or (within and without and of_vectors)
     if not (plain and even and alone and str(call.args[0].ty.dtype) == "float32"):
         return [*_PLAIN]
     blocks = f"NCHW{lanes}c", f"OIHW{lanes}o", f"NCHW{lanes}c"

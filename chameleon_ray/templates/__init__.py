@@ -97,7 +97,9 @@ def filters_of(
         return cpu_matmul.packed(weight, target.lanes) if task.constant else weight
     if task.form != "direct":
         return cpu_winograd.packed(weight, task)
-    return cpu_conv2d.packed(weight, target.lanes)
+    if task.is_depthwise:
+        return cpu_conv2d.in_vectors(weight, target.lanes)
+    return cpu_conv2d.packed(weight, task, target.lanes)
 
 
 def with_best_form(task: Conv2d) -> Conv2d:
@@ -149,5 +151,13 @@ def check_supported(task: LayerTask, target: Target) -> None:
         )
     if task.block not in (1, target.lanes):
         raise UnsupportedError(f"{task.key}: its blocks are not of {target.lanes} lanes.")
-    if task.groups > 1 and not (task.is_depthwise and task.block > 1 and not task.nchw):
+    if task.groups > 1 and not _fits_in_groups(task, target):
         raise UnsupportedError(f"{task.key}: such convolution in groups has no template yet.")
+
+
+def _fits_in_groups(task: Conv2d, target: Target) -> bool:
+    if target.kind == "cuda":
+        return False
+    if task.is_depthwise:
+        return task.block > 1 and not task.nchw
+    return cpu_conv2d.groups_computed(task.groups, task.out_channels, target.lanes) > 0

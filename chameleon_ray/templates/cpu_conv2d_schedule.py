@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tvm import te
 
 from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
+from chameleon_ray.templates.cpu_conv2d import channels_of, groups_computed
 from chameleon_ray.templates.cpu_tiling import columns_of, filter_vectors
 
 if TYPE_CHECKING:
@@ -22,18 +23,21 @@ def output(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
     t, lanes = task, target.lanes
     columns = columns_of(task)
     padded = with_padding(data, task, columns)
-    rc = te.reduce_axis((0, t.in_channels), name="rc")
+    channels = channels_of(task, lanes)
+    vectors = filter_vectors(task, target) // groups_computed(t.groups, t.out_channels, lanes)
+    rc = te.reduce_axis((0, channels), name="rc")
     ry = te.reduce_axis((0, t.kernel_height), name="ry")
     rx = te.reduce_axis((0, t.kernel_width), name="rx")
 
-    def number(n: Any, c: Any, y: Any, x: Any) -> Any:
+    def number(n: Any, f: Any, y: Any, x: Any) -> Any:
+        c = rc if channels == t.in_channels else f // vectors * channels + rc
         block = t.in_block
         return padded[n, c, y, x] if block == 1 else padded[n, c // block, y, x, c % block]
 
     conv = te.compute(
         (t.batch, filter_vectors(task, target), t.out_height, columns, lanes),
         lambda n, f, y, x, lane: te.sum(
-            number(n, rc, y * t.stride + ry, x * t.stride + rx) * weight[f, rc, ry, rx, lane],
+            number(n, f, y * t.stride + ry, x * t.stride + rx) * weight[f, rc, ry, rx, lane],
             axis=[rc, ry, rx],
         ),
         name="conv",
