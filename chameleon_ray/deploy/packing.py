@@ -10,6 +10,7 @@ import tvm
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from chameleon_ray.deploy.preparing import Filters, filters_to_prepare, with_parameter
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks.extract import tasks_in
 from chameleon_ray.networks.layout import rewritten
@@ -20,12 +21,13 @@ from chameleon_ray.templates.cpu_layers import convolution
 _WRITES_ITS_OUTPUT = 4  # of TVM's OpPatternKind: what follows may be done before it is written
 
 
-def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
+def packed_and_fused(graph: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Filters]]:
     """The graph as calls of TIR functions that are not scheduled yet.
 
-    A convolution that has a template is computed as that has it, its filters packed once and for
-    all, and the operators after it that go through its output number by number are in its function:
-    bias, activation, the addition of a residual. The block of it is annotated with its task.
+    A convolution that has a template is computed as that has it, and the operators after it that go
+    through its output number by number are in its function: bias, activation, the addition of a
+    residual. The block of it is annotated with its task. Its filters are packed, once and for all;
+    those that have yet to be transformed come beside it, and `main` takes them (`preparing`).
     """
     pipeline = (
         relax.transform.CanonicalizeBindings(),
@@ -37,9 +39,9 @@ def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
     )
-    packed = rewritten(graph, _Packing(graph, target))
-    fused: tvm.IRModule = tvm.transform.Sequential(pipeline)(packed)
-    return fused
+    packing = _Packing(graph, target)
+    packed = with_parameter(rewritten(graph, packing), packing.to_prepare)
+    return tvm.transform.Sequential(pipeline)(packed), packing.to_prepare
 
 
 @mutator
@@ -51,6 +53,7 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
 
     def __init__(self, graph: tvm.IRModule, target: Target) -> None:
         super().__init__(graph)
+        self.to_prepare: list[Filters] = []
         self._target = target
         self._tasks = {found.call: found.task for found in tasks_in(graph).values()}
 
@@ -63,14 +66,19 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
         if task is None or not _has_template(task, self._target):
             return call
         data, weight = call.args
-        filters = filters_of(_plain(weight.value.numpy()), task, self._target)
         return self.builder_.call_te(
             lambda x, w: convolution(x, w, task, self._target),
             data,
-            relax.const(filters),
+            self._filters(_plain(weight.value.numpy()), task),
             primfunc_name_hint="conv2d",
             primfunc_attrs={"op_pattern": _WRITES_ITS_OUTPUT},
         )
+
+    def _filters(self, weight: npt.NDArray[np.float32], task: Conv2d) -> Any:
+        if task.form == "direct":
+            return relax.const(filters_of(weight, task, self._target))
+        self.to_prepare.append(filters_to_prepare(weight, task, len(self.to_prepare)))
+        return self.to_prepare[-1].var
 
     def _logistic(self, x: Any) -> Any:
         """The same by `exp`, of which there is a form for vectors."""
