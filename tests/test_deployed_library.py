@@ -86,6 +86,15 @@ def test_a_library_is_used_in_one_way(folder):
     assert relative_error(found, right) < 5e-6
 
 
+def test_torch_compile_prepares_what_it_calls():
+    """In its own process, nothing is written."""
+    module = square()
+    data = torch.tensor(some_input(Input(shape=SHAPES["square"])))
+    with torch.inference_mode():
+        found = torch.compile(module, backend="chameleon", options={"threads": 1})(data)
+        assert relative_error(found.numpy(), module(data).numpy()) < 5e-6
+
+
 def test_a_library_is_as_large_as_the_weights(folder):
     """And its code."""
     module = {"small": small, "square": square}[folder.name]()
