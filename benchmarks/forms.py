@@ -1,10 +1,10 @@
 """Whether the form of a convolution that arithmetic chooses is the fastest that can be measured.
 
-    python benchmarks/forms.py [--models resnet18 vgg16 resnet50 efficientnet_b3] [--trials 24] [--threads 1]
+    python benchmarks/forms.py [--models resnet18 vgg16 googlenet] [--trials 24] [--threads 1]
 
-For each convolution of 3x3 and stride 1, as the model has it: the default and random configs of each
-form that it can have, filters from memory; then the form that `cpu_winograd.cost` chooses, and how
-much slower its best is than the best of all. Run it on an idle machine.
+For each convolution of 3x3 and stride 1, as the model has it: the default and random configs of
+each form that it can have, filters from memory; then the form that `cpu_winograd.cost` chooses, and
+how much slower its best is than the best of all. Run it on an idle machine.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def main() -> None:
             print(f"{task.name}: {shown} ms; chosen {chosen}, {losses[-1]:.2f}x", flush=True)
     mean = float(np.exp(np.mean(np.log(losses))))
     print(
-        f"{len(losses)} layers, chosen is {mean:.3f}x the best on the mean, {max(losses):.2f}x at most"
+        f"{len(losses)} layers: the chosen takes {mean:.3f}x the best, {max(losses):.2f}x at most"
     )
 
 

@@ -23,6 +23,7 @@ from chameleon_ray.deploy.database import (
     write_database,
 )
 from chameleon_ray.deploy.folder import EXAMPLE, LIBRARY, read
+from chameleon_ray.deploy.loading import loaded
 from chameleon_ray.errors import RunFolderError, SettingsError, UnsupportedError
 from chameleon_ray.measure.reference import relative_error
 from chameleon_ray.measure.tvm import TvmBuilder, resolve_target
@@ -165,8 +166,8 @@ def run(folder, data):
     """The output of a deployed model."""
     import tvm
 
-    library = tvm.runtime.load_module(str(folder / LIBRARY))
-    return tvm.relax.VirtualMachine(library, tvm.cpu())["main"](tvm.runtime.tensor(data)).numpy()
+    model = loaded(tvm.runtime.load_module(str(folder / LIBRARY)))
+    return model(tvm.runtime.tensor(data)).numpy()
 
 
 @pytest.mark.parametrize(

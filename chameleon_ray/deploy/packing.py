@@ -11,22 +11,24 @@ import tvm
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from chameleon_ray.deploy.preparing import Filters, filters_to_prepare, with_parameter
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks.extract import tasks_in
 from chameleon_ray.networks.layout import rewritten
-from chameleon_ray.tasks import LayerTask, Target
+from chameleon_ray.tasks import Conv2d, LayerTask, Target
 from chameleon_ray.templates import check_supported, filters_of
 from chameleon_ray.templates.cpu_layers import output
 
 _WRITES_ITS_OUTPUT = 4  # of TVM's OpPatternKind: what follows may be done before it is written
 
 
-def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
+def packed_and_fused(graph: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Filters]]:
     """The graph as calls of TIR functions that are not scheduled yet.
 
-    A convolution that has a template is computed as that has it, its filters packed once and for
-    all, and the operators after it that go through its output number by number are in its function:
-    bias, activation, the addition of a residual. The block of it is annotated with its task.
+    A convolution that has a template is computed as that has it, and the operators after it that go
+    through its output number by number are in its function: bias, activation, the addition of a
+    residual. The block of it is annotated with its task. Its filters are packed, once and for all;
+    those that have yet to be transformed come beside it, and `main` takes them (`preparing`).
     """
     pipeline = (
         relax.transform.CanonicalizeBindings(),
@@ -38,9 +40,9 @@ def packed_and_fused(graph: tvm.IRModule, target: Target) -> tvm.IRModule:
         relax.transform.FuseTIR(),
         relax.transform.DeadCodeElimination(),
     )
-    packed = rewritten(graph, _Packing(graph, target))
-    fused: tvm.IRModule = tvm.transform.Sequential(pipeline)(packed)
-    return fused
+    packing = _Packing(graph, target)
+    packed = with_parameter(rewritten(graph, packing), packing.to_prepare)
+    return tvm.transform.Sequential(pipeline)(packed), packing.to_prepare
 
 
 @mutator
@@ -53,6 +55,7 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
 
     def __init__(self, graph: tvm.IRModule, target: Target) -> None:
         super().__init__(graph)
+        self.to_prepare: list[Filters] = []
         self._target = target
         self._tasks = {found.call: found.task for found in tasks_in(graph).values()}
 
@@ -66,7 +69,7 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
             return call
         data, weight = call.args
         if isinstance(weight, ir.GenericConst):
-            weight = relax.const(filters_of(_plain(weight.value.numpy()), task, self._target))
+            weight = self._filters(_plain(weight.value.numpy()), task)
         return self.builder_.call_te(
             lambda x, w: output(x, w, task, self._target),
             data,
@@ -74,6 +77,12 @@ class _Packing(PyExprMutator):  # type: ignore[misc]
             primfunc_name_hint=task.key.partition("_")[0],
             primfunc_attrs={"op_pattern": _WRITES_ITS_OUTPUT},
         )
+
+    def _filters(self, weight: npt.NDArray[np.float32], task: LayerTask) -> Any:
+        if isinstance(task, Conv2d) and task.form != "direct":
+            self.to_prepare.append(filters_to_prepare(weight, task, len(self.to_prepare)))
+            return self.to_prepare[-1].var
+        return relax.const(filters_of(weight, task, self._target))
 
 
 def _logistic(x: Any, emit: Callable[[Any], Any]) -> Any:

@@ -18,6 +18,7 @@ import torch
 
 from chameleon_ray.deploy.best import best_configs
 from chameleon_ray.deploy.build import compiled, layers_for, target_of_threads
+from chameleon_ray.deploy.loading import loaded
 from chameleon_ray.errors import ChameleonError, SettingsError, UnknownNameError
 from chameleon_ray.networks.source import Input, Source
 
@@ -107,7 +108,6 @@ def _run_of(
 ) -> Run:
     os.environ.setdefault("TVM_NUM_THREADS", str(target.cores))  # TVM reads it once
     import tvm
-    from tvm import relax
 
     from chameleon_ray.networks.lookup import network_of
     from chameleon_ray.networks.model import graph_of
@@ -131,7 +131,7 @@ def _run_of(
     executable = compiled(
         graph, layers_for(network_of(source, graph, target), best, target), target
     )
-    main = relax.VirtualMachine(executable, tvm.cpu())["main"]
+    main = loaded(executable)
 
     weights = [(i, inputs[i], _version(inputs[i])) for i in bound.weights]
 
