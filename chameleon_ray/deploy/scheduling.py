@@ -99,6 +99,9 @@ def _spread(sch: Any, block: Any, target: Target) -> None:
         sch.parallel(chunk)
         for pad in padded:
             sch.compute_at(pad, chunk)
+            last = sch.get_loops(pad)[-1]
+            if int(sch.get(last).extent) == target.lanes:  # a block of channels
+                sch.vectorize(last)
     sch.vectorize(inner)
     if sums:
         sch.decompose_reduction(block, sums[0])
