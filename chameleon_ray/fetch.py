@@ -8,7 +8,7 @@ from pathlib import Path
 from chameleon_ray.errors import RunFolderError, SettingsError
 from chameleon_ray.history import read_manifest
 from chameleon_ray.records import read_records
-from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.run_folder import MANIFEST, MODEL
 from chameleon_ray.storage import Folder, Place, for_each, open_folder, reason
 
 _KEPT = (".parquet", ".damaged")  # of the journals
@@ -16,7 +16,7 @@ _MOST_LOOKS = 10
 
 
 def fetch(run: Place, to: Path | None = None) -> tuple[Path, int]:
-    """Copy a run's manifest and journals; the folder is there whole or not at all.
+    """Copy a run's manifest, journals and model; the folder is there whole or not at all.
 
     The run may be going on: what is measured later is not in the copy. The copy can be shown, and
     gone on with, like any run folder.
@@ -64,7 +64,7 @@ def _read(source: Folder) -> dict[str, bytes]:
     """
     for _ in range(_MOST_LOOKS):
         try:
-            names = [n for n in source.names() if n == MANIFEST or n.endswith(_KEPT)]
+            names = [n for n in source.names() if n in (MANIFEST, MODEL) or n.endswith(_KEPT)]
             return dict(zip(names, for_each(source, source.read, names), strict=True))
         except FileNotFoundError:  # merged while we read: look again
             continue

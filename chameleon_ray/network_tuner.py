@@ -10,9 +10,11 @@ from contextlib import ExitStack, contextmanager, suppress
 from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, MachineError
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.backend import Device
+from chameleon_ray.networks import Network
 from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Provenance, drifts, read_records
 from chameleon_ray.results import PHASES, LayerProgress, LayerResult, NetworkResult, Progress
@@ -30,11 +32,11 @@ _SAFE = "Everything measured is safe; the same command with --run goes on."
 
 
 def tune(
-    network: str,
+    network: str | Network,
     *,
     inputs: str = "",
     trust: bool = False,
-    env: str = "cpu",
+    env: str | Env = "cpu",
     policy: str = "chameleon",
     layers: Sequence[int] = (),
     trials: int | None = None,
@@ -49,10 +51,11 @@ def tune(
 
     Args:
         network: `resnet18`, `vgg16` or `alexnet`, or a model: `torchvision:NAME`,
-            `package.module:function`, a file of ONNX or of `torch.export.save`.
+            `package.module:function`, a file of ONNX or of `torch.export.save`. Or the layers of a
+            model that was looked through already.
         inputs: What a model takes, such as `1x3x224x224`.
         trust: Whether what a `.pt2` file pickles may be run.
-        env: Name or path of an env preset.
+        env: Name or path of an env preset, or the settings themselves.
         policy: Name or path of a policy preset.
         layers: Numbers of the layers, from 1; all if empty.
         trials: Cap of measurements per layer; the policy's if absent.
@@ -85,7 +88,7 @@ def tune(
         address=address,
         device=device,
     )
-    folder = RunFolder(run or new_folder(network))
+    folder = RunFolder(run or new_folder(plan.network.name))
     with ExitStack() as stack:
         stack.callback(folder.close)
         gpus = plan.env.on_gpus

@@ -16,6 +16,7 @@ from chameleon_ray.presets import load_env, load_policy
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
 
+_OWN_ENV = "(own)"  # what an env is called that is no preset
 _MOST_AT_ONCE = 16
 _LAYER_BYTES = 600 * 2**20  # of a layer's process
 _MOST_SHARES = 4  # a layer that promises most gets so many times its share of the measurements
@@ -76,11 +77,11 @@ class Plan:
 
 
 def make_plan(
-    network: str,
+    network: str | Network,
     *,
     inputs: str = "",
     trust: bool = False,
-    env: str,
+    env: str | Env,
     policy: str,
     layers: Sequence[int],
     trials: int | None,
@@ -97,7 +98,7 @@ def make_plan(
         MachineError: More cores than there are.
         UnsupportedError: A layer has no template.
     """
-    env_name, env_settings = load_env(env)
+    env_name, env_settings = load_env(env) if isinstance(env, str) else (_OWN_ENV, env)
     policy_name, policy_settings = load_policy(policy)
     _check_whole("--trials", 1 if trials is None else trials, least=1, most=10**6)
     _check_whole("--seed", seed, least=0, most=2**32 - 1)
@@ -109,7 +110,11 @@ def make_plan(
             "`chameleon-ray replay SPACE`. Here env is cpu, simulated, or one of your own."
         )
     target = target_here(env_settings)
-    whole = look_up(network, _in_blocks_for(env_settings, target), inputs, trust=trust)
+    whole = (
+        look_up(network, _in_blocks_for(env_settings, target), inputs, trust=trust)
+        if isinstance(network, str)
+        else network
+    )
     return Plan(
         network=whole,
         env_name=env_name,

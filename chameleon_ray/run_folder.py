@@ -1,6 +1,7 @@
 """A run's folder: one process at a time, and only ever the settings that it began with.
 
-It holds `run.json`, what the run is, beside the journal's Parquet files.
+It holds `run.json`, what the run is, beside the journal's Parquet files; of a model that has no
+name, the model.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from chameleon_ray.settings import Policy
 from chameleon_ray.storage import Place, open_folder, reason
 
 MANIFEST = "run.json"
+MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 
 
 class AnyManifest(Protocol):

@@ -144,6 +144,20 @@ class Counting(torch.nn.Module):
         return self.conv(x) + self.calls
 
 
+class Waving(torch.nn.Module):
+    """Waves of whole places that are added, as positions are encoded."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = torch.nn.Conv2d(8, 8, 1)
+
+    def forward(self, x):
+        """As large as what it takes."""
+        places = torch.arange(x.shape[-1], dtype=torch.float32)
+        halves = torch.div(places, 2, rounding_mode="floor")
+        return self.conv(x) + torch.sin(places / 10 ** (2 * halves / 8))
+
+
 class Branching(torch.nn.Module):
     """What torch.export does not take."""
 
@@ -199,6 +213,12 @@ def _made(kind):
     module.norm.running_mean.uniform_(-1, 1)
     module.norm.running_var.uniform_(0.5, 2)
     return module.eval()
+
+
+def waving():
+    """One with positions."""
+    torch.manual_seed(0)
+    return Waving().eval()
 
 
 def branching():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import attending, mobile, residual, small, uneven
+from small_models import attending, mobile, residual, small, uneven, waving
 
 from chameleon_ray import tune
 from chameleon_ray.deploy.bench import bench, some_input
@@ -178,6 +178,7 @@ def run(folder, data):
         ("mobile", mobile, (1, 32, 14, 19)),
         ("attending", attending, (1, 16, 8, 12)),
         ("uneven", uneven, (1, 32, 14, 12)),
+        ("waving", waving, (1, 8, 4, 9)),
     ],
 )
 def test_a_deployed_model_computes_what_torch_does(tmp_path, name, module, shape):

@@ -1,11 +1,21 @@
 """`torch.compile(model, backend="chameleon")`: outputs of torch, and torch where it cannot be."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 from small_models import counting, mobile, residual, small
 
+from chameleon_ray import tune
+from chameleon_ray.deploy.build import deploy
 from chameleon_ray.deploy.torch_backend import chameleon
+from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError, UnknownNameError
+from chameleon_ray.history import load
+from chameleon_ray.networks.lookup import look_up
+from chameleon_ray.tasks import Target
 
 
 @pytest.fixture(autouse=True)
@@ -31,14 +41,71 @@ def test_a_compiled_model_computes_what_torch_does(module, shape, recwarn):
     assert not [w for w in recwarn if "chameleon" in str(w.message)]
 
 
-def test_what_cannot_be_taken_runs_in_torch_and_says_so():
-    """A model without a convolution; the warning has the reason."""
+LATER = """
+import sys, torch
+from small_models import small
+from chameleon_ray.deploy.torch_backend import chameleon
+options = {"threads": 1, "trials": 2, "run": sys.argv[1]}
+model, x = small(), torch.ones(1, 3, 16, 16)
+with torch.inference_mode():
+    found = torch.compile(model, backend=chameleon, options=options)(x)
+    assert torch.allclose(found, model(x), atol=1e-5, rtol=1e-4)
+assert "ray" not in sys.modules
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_layers_that_nobody_knows_are_tuned_at_the_first_call(tmp_path):
+    """In a run of their own, from which the next process starts, and which can be deployed."""
+    run = tmp_path / "run"
+    other = look_up("small_models:residual", Target(cores=1), "1x8x16x16")
+    env = Env(measurer="simulated", cores=1)
+    tune(other, env=env, policy="random", layers=(1,), trials=1, run=run)
+    model, x = small(), torch.ones(1, 3, 16, 16)
+    options = {"threads": 1, "trials": 2, "run": run}
+    with torch.inference_mode():
+        compiled = torch.compile(model, backend=chameleon, options=options)
+        assert torch.allclose(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+    assert len(load(run).result.layers) == 1
+    state = load(f"{run}-2")
+    assert [layer.measurements for layer in state.result.layers] == [2, 2]
+    assert len(state.ended) == 2
+    assert ", 1 cores" in state.result.device
+
+    def written():
+        return {path: path.stat().st_mtime_ns for path in Path(f"{run}-2").iterdir()}
+
+    before = written()
+    here = str(Path(__file__).parent)
+    subprocess.run([sys.executable, "-c", LATER, run], check=True, cwd=here)
+    assert written() == before
+    assert not deploy(f"{run}-2", tmp_path / "out").by_rule
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_budget_that_is_too_short_leaves_the_model_by_rule(tmp_path):
+    """With a warning, and no run."""
+    options = {"threads": 1, "time_budget_seconds": 1e-3, "run": tmp_path / "run"}
+    model, x = small(), torch.ones(1, 3, 16, 16)
+    compiled = torch.compile(model, backend=chameleon, options=options)
+    with torch.inference_mode(), pytest.warns(UserWarning, match="over before anything was"):
+        assert torch.allclose(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [{}, {"trials": 2}])
+def test_what_cannot_be_taken_runs_in_torch_and_says_so(options, tmp_path, monkeypatch):
+    """A model without a convolution; the warning has the reason, and nothing is tuned."""
+    monkeypatch.chdir(tmp_path)
     model = torch.nn.Linear(4, 2)
-    compiled = torch.compile(model, backend=chameleon)
+    compiled = torch.compile(model, backend=chameleon, options=options)
     x = torch.ones(3, 4)
     with torch.inference_mode(), pytest.warns(UserWarning, match=r"runs in torch.*matmul"):
         found = compiled(x)
     assert torch.allclose(found, model(x))
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(
@@ -47,6 +114,14 @@ def test_what_cannot_be_taken_runs_in_torch_and_says_so():
         ({"treads": 1}, UnknownNameError, "unknown option 'treads'.*threads"),
         ({"from": "runs/mine"}, SettingsError, "list of run folders"),
         ({"from": ["/nowhere"]}, Exception, "/nowhere"),
+        ({"from": 3}, SettingsError, "list of run folders, not 3"),
+        ({"threads": "2"}, SettingsError, "threads '2' is not a whole number from 1"),
+        ({"trials": 0}, SettingsError, "trials 0 is not a whole number from 1"),
+        ({"trials": True}, SettingsError, "trials True is not"),
+        ({"time_budget_seconds": -1}, SettingsError, "time_budget_seconds -1 is no positive"),
+        ({"trials": 2, "run": 3}, SettingsError, "run is a folder, not 3"),
+        ({"run": "runs/mine"}, SettingsError, "without trials or time_budget_seconds nothing"),
+        ({"trials": 2, "policy": "chamaeleon"}, UnknownNameError, "unknown policy.*chameleon"),
     ],
 )
 def test_options_that_cannot_be_are_refused(options, error, message):

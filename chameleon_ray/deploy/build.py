@@ -16,7 +16,7 @@ from chameleon_ray.errors import SettingsError, UnsupportedError
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network
 from chameleon_ray.networks.source import Source, source_of
-from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.run_folder import MANIFEST, MODEL
 from chameleon_ray.storage import Place, open_folder
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import default_config, design_space
@@ -62,7 +62,7 @@ def deploy(
                 f"own. Tune a model, such as torchvision:{network.name}, and deploy that run."
             )
         threads = threads or cores_of(what)
-        source = source_of(network.name, inputs or network.inputs, trust=trust)
+        source = source_of(_model_in(what) or network.name, inputs or network.inputs, trust=trust)
     else:
         source = source_of(what, inputs, trust=trust)
     if source is None:
@@ -78,6 +78,20 @@ def _is_run(what: str) -> bool:
     if ":" in what and "://" not in what:
         return False
     return MANIFEST in open_folder(what).names()
+
+
+def _model_in(run: Place) -> str:
+    """The file of a run's model, if the run holds it.
+
+    Raises:
+        SettingsError: It is on a store.
+    """
+    folder = open_folder(run)
+    if MODEL not in folder.names():
+        return ""
+    if folder.path is None:
+        raise SettingsError(f"{folder.name} holds its model: chameleon-ray fetch it first.")
+    return str(folder.path / MODEL)
 
 
 def target_of_threads(threads: int) -> Target:

@@ -175,9 +175,22 @@ def _of_program(
     from tvm.relax.frontend.torch import from_exported_program
 
     with _importing(source):
+        _divide_by_floats(program)
         return from_exported_program(
             program, keep_params_as_input=False, unwrap_unit_return_tuple=one_output
         )
+
+
+def _divide_by_floats(program: torch.export.ExportedProgram) -> None:
+    """Where floats are divided by a whole number and rounded, TVM takes a float alone."""
+    aten = torch.ops.aten
+    for node in program.graph.nodes:
+        value = node.meta.get("val")
+        if node.target not in (aten.div.Tensor_mode, aten.div.Scalar_mode):
+            continue
+        number = node.args[1]
+        if value.is_floating_point() and isinstance(number, int):
+            node.args = (node.args[0], float(number), *node.args[2:])
 
 
 def _of_onnx(source: Source) -> tvm.IRModule:
