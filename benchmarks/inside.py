@@ -32,15 +32,16 @@ def inside(folder: Path, calls: int) -> tuple[float, dict[tuple[int, str], float
     machine = tvm.relax.VirtualMachine(library, tvm.cpu())
     arrays = map(some_input, parse_inputs(",".join(deployed.inputs)))
     tensors = [tvm.runtime.tensor(array) for array in arrays]
+    prepared = machine["prepare"]()
     whole = []
     for _ in range(calls):
         start = time.perf_counter()
-        machine["main"](*tensors)
+        machine["main"](*tensors, prepared)
         whole.append(time.perf_counter() - start)
     times: dict[tuple[int, str], list[float]] = defaultdict(list)
     state = {"place": 0, "start": 0.0}
 
-    def seen(_function: Any, name: str, before: bool, _result: Any, *_arguments: Any) -> None:
+    def seen(_function: Any, name: str, before: int, *_rest: Any) -> None:
         if before:
             state["start"] = time.perf_counter()
             return
@@ -51,7 +52,7 @@ def inside(folder: Path, calls: int) -> tuple[float, dict[tuple[int, str], float
     machine.set_instrument(seen)
     for _ in range(calls):
         state["place"] = 0
-        machine["main"](*tensors)
+        machine["main"](*tensors, prepared)
     return statistics.median(whole), {at: statistics.median(t) for at, t in times.items()}
 
 

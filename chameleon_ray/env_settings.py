@@ -59,6 +59,8 @@ class Env:
             builds then take less time than a first search's.
         runners: Processes that build; 0 stands for one per core, divided among GPUs.
         layers_at_once: Layers under way at the same time; 0 lets the machine's size decide.
+        cold_weights: On a CPU, whether each execution that is timed reads its filters from memory,
+            as in a network of more filters than a cache holds; otherwise they are there already.
         tolerance: Largest max|a-b| / max|b| against torch that counts as right.
         memory_bytes: Data memory of a candidate's process; more ends the candidate.
         keep_variables: What of the environment a candidate's process has besides that which
@@ -86,6 +88,7 @@ class Env:
     start_timeout_seconds: Seconds = 120.0
     memory_bytes: Annotated[Whole, Field(ge=2**28)] = 4 * 2**30
     keep_variables: tuple[str, ...] = ()
+    cold_weights: bool = True
     tolerance: Positive = 1e-4
     finalists: Count = 10
     final_repeats: Count = 10

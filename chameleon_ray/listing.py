@@ -98,7 +98,7 @@ def _table(name: str, listed: list[Row]) -> Table:
             str(row.layer.index),
             row.layer.name,
             str(row.layer.uses),
-            f"{task.out_channels}x{task.out_height}x{task.out_width}",
+            "x".join(map(str, task.output)),
             f"{task.flop / 1e9:.4f}",
             f"{'' if row.counted else '~'}{row.valid:,}",
             f"{row.space_size:,}",

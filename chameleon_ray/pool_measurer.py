@@ -9,7 +9,7 @@ import ray
 
 from chameleon_ray.measure import Job, Measurement, Purpose
 from chameleon_ray.space import Configs, DesignSpace
-from chameleon_ray.tasks import Conv2d
+from chameleon_ray.tasks import LayerTask
 
 
 class PoolMeasurer:
@@ -21,7 +21,7 @@ class PoolMeasurer:
         space: The task's space.
     """
 
-    def __init__(self, coordinator: Any, task: Conv2d, space: DesignSpace) -> None:
+    def __init__(self, coordinator: Any, task: LayerTask, space: DesignSpace) -> None:
         self._coordinator, self._task, self._space = coordinator, task, space
 
     def submit(self, configs: Configs, *, purpose: Purpose) -> Iterator[tuple[int, Measurement]]:

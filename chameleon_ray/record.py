@@ -27,8 +27,8 @@ from chameleon_ray.results import Progress
 from chameleon_ray.space import Choice, DesignSpace, KnobValues
 from chameleon_ray.storage import Place
 from chameleon_ray.store import shown
-from chameleon_ray.tasks import Conv2d, Layer, NamedTask, Task
-from chameleon_ray.templates import design_space, gpu_template, template_version
+from chameleon_ray.tasks import Layer, LayerTask, NamedTask, Task
+from chameleon_ray.templates import design_space, gpu_template, has_template_of
 from chameleon_ray.tunables import Plain, Tunables
 
 SWEEP = "sweep"  # the policy that measures everything once
@@ -260,7 +260,7 @@ def _layer_recording(
     return Recording(
         kernel=task.key,
         device=f"{provenance.machine}, {provenance.compiler}",
-        problem_size=(task.out_channels, task.out_height, task.out_width),
+        problem_size=task.output,
         parameters=_parameters(space, found),
         values=_plain_values,
         records=found,
@@ -283,10 +283,10 @@ def _target(provenance: Provenance) -> dict[str, int | str]:
     return size if target.kind == "llvm" else size | {"kind": target.kind, "model": target.model}
 
 
-def _space(task: Conv2d, provenance: Provenance) -> DesignSpace | None:
+def _space(task: LayerTask, provenance: Provenance) -> DesignSpace | None:
     """The space that was searched; None if its template has changed since."""
     target = target_of(provenance.machine, gpu_template(provenance.template))
-    if target is None or provenance.template != template_version(target):
+    if target is None or not has_template_of(task, target, provenance.template):
         return None
     return design_space(task, target)
 

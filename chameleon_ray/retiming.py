@@ -16,7 +16,7 @@ from chameleon_ray.measure import Job, Purpose
 from chameleon_ray.measure.bench import Bench
 from chameleon_ray.searches import digest
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import LayerTask, Target
 
 _TURNS, _QUANTILE = 30, 0.25
 
@@ -76,7 +76,7 @@ class Retimer:
         self._known = _read(path)
         self._bench: Bench | None = None
 
-    def retime(self, name: str, task: Conv2d, told: Sequence[Timed], *, origin: str) -> Retimed:
+    def retime(self, name: str, task: LayerTask, told: Sequence[Timed], *, origin: str) -> Retimed:
         """The times of all configs that runs told of, each once.
 
         Args:
@@ -99,7 +99,7 @@ class Retimer:
         untimed = {key: one.seconds for key, one in shortest.items() if key not in timed}
         return Retimed(in_turns=timed, told=untimed)
 
-    def _in_turns(self, task: Conv2d, configs: Mapping[str, Timed]) -> dict[str, float]:
+    def _in_turns(self, task: LayerTask, configs: Mapping[str, Timed]) -> dict[str, float]:
         """Seconds of each that can be timed; none if one of them ends the process."""
         if self._bench is None:
             self._bench = Bench(replace(self._env, final_repeats=_TURNS), self._target, seed=0)

@@ -112,6 +112,24 @@ class Uneven(torch.nn.Module):
         return self.groups(torch.relu(self.strided(self.dilated(x))))
 
 
+class Square(torch.nn.Module):
+    """Filters of 3x3 with stride 1, of which Winograd's forms are chosen."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(64, 64, 3, padding=1, bias=False)
+        self.norm = torch.nn.BatchNorm2d(64)
+        self.twice = torch.nn.ModuleList(torch.nn.Conv2d(64, 64, 3, padding=1) for _ in range(2))
+        self.last = torch.nn.Conv2d(64, 128, 3)
+
+    def forward(self, x):
+        """From an image to one that is a little smaller."""
+        x = torch.relu(self.norm(self.first(x)))
+        for layer in self.twice:
+            x = torch.relu(layer(x)) + x
+        return self.last(x)
+
+
 class Counting(torch.nn.Module):
     """It changes a buffer of its own."""
 
@@ -176,6 +194,11 @@ def attending():
 def uneven():
     """One with convolutions that are no tasks."""
     return _made(Uneven)
+
+
+def square():
+    """One with Winograd's forms."""
+    return _made(Square)
 
 
 def counting():

@@ -23,12 +23,13 @@ from chameleon_ray.deploy.database import (
     write_database,
 )
 from chameleon_ray.deploy.folder import EXAMPLE, LIBRARY, read
+from chameleon_ray.deploy.loading import loaded
 from chameleon_ray.errors import RunFolderError, SettingsError, UnsupportedError
 from chameleon_ray.measure.reference import relative_error
 from chameleon_ray.measure.tvm import TvmBuilder, resolve_target
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.networks.source import Input
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, Matmul, Target, task_from_key
 from chameleon_ray.templates import (
     default_config,
     design_space,
@@ -43,6 +44,10 @@ PLAIN = Conv2d(
     in_channels=5, out_channels=20, height=9, width=12, kernel_height=3, kernel_width=3, padding=1
 )
 BLOCKS = replace(PLAIN, in_channels=2 * LANES, out_channels=LANES, block=LANES, batch=2)
+ENTERING = replace(PLAIN, out_channels=2 * LANES, block=LANES, nchw="in", stride=2)
+LEAVING = replace(PLAIN, in_channels=2 * LANES, block=LANES, nchw="out")
+GROUPS = replace(BLOCKS, in_channels=4 * LANES, out_channels=2 * LANES, groups=2)
+MERGED = replace(GROUPS, in_channels=2 * LANES, groups=LANES, stride=2)  # two filters in a group
 DEPTHWISE = replace(
     BLOCKS, in_channels=2 * LANES, out_channels=2 * LANES, groups=2 * LANES, stride=2
 )
@@ -64,7 +69,7 @@ EPILOGUES = [
 
 def check(task, configs=3):
     """Random configs and the default compute what torch does."""
-    assert Conv2d.from_key(task.key) == task
+    assert task_from_key(task.key) == task
     builder, space = TvmBuilder(TARGET, seed=0), design_space(task, TARGET)
     default = default_config(task, TARGET)[None, :]
     assert space.valid(default).all()
@@ -72,20 +77,50 @@ def check(task, configs=3):
     assert np.isfinite(space.features(rows)).all()
     for config in rows:
         kernel = builder.build(task, space.describe(config))
-        assert kernel.error() < (1e-4 if task.form == "winograd4" else 1e-5)
+        assert kernel.error() < (1e-4 if "winograd4" in task.key else 1e-5)
         assert kernel.time(2) > 0
 
 
 @pytest.mark.parametrize("epilogue", EPILOGUES)
 @pytest.mark.parametrize(
     "task",
-    [PLAIN, BLOCKS, DEPTHWISE, *WINOGRAD],
-    ids=("plain", "blocks", "depthwise", "F2", "F4", "F2 whole"),
+    [PLAIN, BLOCKS, ENTERING, LEAVING, GROUPS, MERGED, DEPTHWISE, *WINOGRAD],
+    ids=[
+        "plain",
+        "blocks",
+        "entering",
+        "leaving",
+        "groups",
+        "merged",
+        "depthwise",
+        "F2",
+        "F4",
+        "whole",
+    ],
 )
 def test_a_layer_is_measured_with_its_epilogue(task, epilogue):
     """In either layout; torch's own kernel beside it has the same epilogue."""
     whole = replace(task, epilogue=epilogue)
     check(whole)
+    assert TvmBuilder(TARGET, seed=0).build(whole, {}).time(2) > 0
+
+
+@pytest.mark.parametrize("epilogue", [(), ("bias", "gelu"), ("bias", "add"), ("bias", "relu")])
+@pytest.mark.parametrize(
+    "task",
+    [
+        Matmul(rows=17, inner=24, columns=3 * LANES),
+        Matmul(rows=24, inner=7, columns=2 * LANES + 3, batch=3),
+        Matmul(rows=19, inner=16, columns=2 * LANES + 3, batch=3, constant=False),
+        Matmul(rows=2, inner=16, columns=LANES, constant=False),
+        Matmul(rows=1, inner=40, columns=2 * LANES),
+    ],
+    ids=str,
+)
+def test_a_product_is_measured_with_its_epilogue(task, epilogue):
+    """Weights packed before, and a right side that the kernel packs; batches; odd sizes."""
+    whole = replace(task, epilogue=epilogue)
+    check(whole, configs=5)
     assert TvmBuilder(TARGET, seed=0).build(whole, {}).time(2) > 0
 
 
@@ -117,7 +152,7 @@ def test_the_paper_s_layers_are_cut_as_they_are():
     ("task", "message"),
     [
         (replace(BLOCKS, block=LANES // 2), "blocks are not of"),
-        (replace(DEPTHWISE, groups=2), "in groups has no template"),
+        (replace(PLAIN, out_channels=35, groups=5), "in groups has no template"),
         (replace(PLAIN, in_channels=20, groups=20), "in groups has no template"),
     ],
 )
@@ -131,8 +166,8 @@ def run(folder, data):
     """The output of a deployed model."""
     import tvm
 
-    library = tvm.runtime.load_module(str(folder / LIBRARY))
-    return tvm.relax.VirtualMachine(library, tvm.cpu())["main"](tvm.runtime.tensor(data)).numpy()
+    model = loaded(tvm.runtime.load_module(str(folder / LIBRARY)))
+    return model(tvm.runtime.tensor(data)).numpy()
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from chameleon_ray.history import network_of
 from chameleon_ray.networks import Network
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.networks.source import Input, parse_inputs, source_of
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, Matmul, Target
 
 TARGET = Target(model="znver4", lanes=16, cores=2)
 
@@ -34,9 +34,24 @@ def test_a_function_s_module_becomes_layers():
     assert found.inputs == "1x3x16x16"
     reasons = {one.what.split()[0]: one.reason for one in found.untuned}
     assert reasons["conv2d"] == "it is dilated"
-    assert reasons["matmul"] == "there is no template for it yet"
+    assert "read once" in reasons["matmul"]
     assert reasons["mean"] == ""
     assert "relu" not in reasons  # it is in the convolutions
+
+
+def test_products_become_layers():
+    """Dense layers of many rows, and both products of attention, with what follows them."""
+    found = look_up("small_models:attending", TARGET, "2x16x8x12")
+    products = {layer.task.key: layer.uses for layer in found.layers[1:]}
+    assert products == {
+        Matmul(rows=12, inner=32, columns=96, epilogue=("bias",)).key: 1,
+        Matmul(batch=8, rows=6, inner=8, columns=6, constant=False).key: 1,
+        Matmul(batch=8, rows=6, inner=6, columns=8, constant=False).key: 1,
+        Matmul(rows=12, inner=32, columns=32, epilogue=("bias",)).key: 1,
+        Matmul(rows=12, inner=32, columns=300, epilogue=("bias", "gelu")).key: 1,
+    }
+    assert found.layers[0].task.epilogue == ("bias",)  # a bias and a norm
+    assert not {"divide", "subtract", "gelu"} & {one.what for one in found.untuned}
 
 
 def test_a_layer_has_what_follows_it_in_the_network():
@@ -84,7 +99,7 @@ def test_models_of_torchvision_have_the_convolutions_that_they_are_known_for(nam
     found = look_up(f"torchvision:{name}", TARGET)
     plain = Counter()
     for layer in found.layers:
-        plain[replace(layer.task, epilogue=(), block=1, form="direct")] += layer.uses
+        plain[replace(layer.task, epilogue=(), block=1, nchw="", form="direct")] += layer.uses
     assert len(plain) == shapes
     assert plain.total() == uses
     if name == "resnet18":

@@ -13,8 +13,8 @@ from chameleon_ray.measure.backend import target_of
 from chameleon_ray.networks import Network
 from chameleon_ray.storage import Place
 from chameleon_ray.store import shown
-from chameleon_ray.tasks import Conv2d, Target
-from chameleon_ray.templates import template_version
+from chameleon_ray.tasks import LayerTask, Target, task_from_key
+from chameleon_ray.templates import has_template_of, template_version
 
 SHIPPED = Path(__file__).with_name("shipped.parquet")
 
@@ -43,16 +43,20 @@ def best_configs(places: Iterable[Place], target: Target) -> dict[str, Entry]:
 
 
 def _shipped(target: Target) -> list[Entry]:
-    version = template_version(target)
-    entries = read_database(SHIPPED)
-    return [entry for entry in entries if entry.for_target(target) and entry.template == version]
+    return [entry for entry in read_database(SHIPPED) if _is_of_now(entry, target)]
 
 
-def best_of(task: Conv2d, found: Mapping[str, Entry]) -> Entry | None:
+def _is_of_now(entry: Entry, target: Target) -> bool:
+    """Whether its config stands for the same code here."""
+    task = task_from_key(entry.task)
+    return entry.for_target(target) and has_template_of(task, target, entry.template)
+
+
+def best_of(task: LayerTask, found: Mapping[str, Entry]) -> Entry | None:
     """What is known best for a task: of itself, or of one that differs in its epilogue only."""
     if exact := found.get(task.key):
         return exact
-    alike = [best for key, best in found.items() if _plain(Conv2d.from_key(key)) == _plain(task)]
+    alike = [best for key, best in found.items() if _plain(task_from_key(key)) == _plain(task)]
     return min(alike, key=lambda best: best.seconds, default=None)
 
 
@@ -74,7 +78,7 @@ def cores_of(run: Place) -> int:
     return target.cores if target and target.kind == "llvm" else 0
 
 
-def _plain(task: Conv2d) -> Conv2d:
+def _plain(task: LayerTask) -> LayerTask:
     return replace(task, epilogue=())
 
 
@@ -82,12 +86,11 @@ def _fitting(place: Place, target: Target) -> list[Entry]:
     database = str(place).endswith(SUFFIX)
     entries = read_database(Path(place)) if database else entries_of(place)
     here = [entry for entry in entries if entry.for_target(target)]
-    version = template_version(target)
-    fitting = [entry for entry in here if entry.template == version]
+    fitting = [entry for entry in here if _is_of_now(entry, target)]
     if entries and not fitting:
         machines = sorted({entry.machine for entry in entries})
         why = (
-            f"its templates are {here[0].template}, and here they are {version}"
+            f"its templates are {here[0].template}, and here they are {template_version(target)}"
             if here
             else f"it is for {'; '.join(machines)}, and this is for {target.cores} cores of "
             f"{target.lanes} lanes"

@@ -146,6 +146,7 @@ def compiled(graph: Any, layers: Sequence[DeployedLayer], target: Target) -> Any
     import tvm
 
     from chameleon_ray.deploy.packing import packed_and_fused
+    from chameleon_ray.deploy.preparing import with_preparation
     from chameleon_ray.deploy.scheduling import scheduled
     from chameleon_ray.measure.tvm import tvm_target
 
@@ -153,7 +154,8 @@ def compiled(graph: Any, layers: Sequence[DeployedLayer], target: Target) -> Any
     made_for = tvm_target(target)
     try:
         with made_for:
-            code = scheduled(packed_and_fused(graph, target), configs, target)
+            fused, filters = packed_and_fused(graph, target)
+            code = with_preparation(scheduled(fused, configs, target), filters)
         return tvm.compile(code, target=made_for)
     except Exception as error:  # TVM raises several kinds
         reason = " ".join(str(error).split())[:_MOST_LETTERS]

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.deploy.folder import LIBRARY
+from chameleon_ray.deploy.loading import loaded
 from chameleon_ray.machine import environment
 from chameleon_ray.networks.source import Source
 
@@ -172,12 +173,10 @@ def _arrays(output: Any) -> Iterator[Array]:
 
 def _chameleon(work: Work) -> Call:
     import tvm
-    from tvm import relax
 
-    library = tvm.runtime.load_module(str(work.folder / LIBRARY))
-    main = relax.VirtualMachine(library, tvm.cpu())["main"]
+    model = loaded(tvm.runtime.load_module(str(work.folder / LIBRARY)))
     tensors = [tvm.runtime.tensor(array) for array in work.arrays]
-    return lambda: main(*tensors)
+    return lambda: model(*tensors)
 
 
 def _torch_eager(work: Work) -> Call:

@@ -1,4 +1,4 @@
-"""What `deploy` makes: a folder with a library, what it is, and five lines that run it."""
+"""What `deploy` makes: a folder with a library, what it is, and programs that run it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from chameleon_ray.deploy.examples import in_cpp, in_python
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.networks import Untuned
+from chameleon_ray.networks.source import parse_inputs
 from chameleon_ray.tasks import Target
 
-LIBRARY, DESCRIPTION, EXAMPLE = "model.so", "deployed.json", "run.py"
-_FORMAT = 1
+LIBRARY, DESCRIPTION, EXAMPLE, EXAMPLE_IN_CPP = "model.so", "deployed.json", "run.py", "run.cc"
+_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,9 @@ def write(deployed: Deployed, executable: Any, out: Path) -> None:
         executable.export_library(str(unfinished / LIBRARY))
         text = json.dumps(deployed.to_json(), indent=1)
         (unfinished / DESCRIPTION).write_text(text + "\n")
-        (unfinished / EXAMPLE).write_text(_example(deployed))
+        given = (LIBRARY, parse_inputs(",".join(deployed.inputs)), deployed.target.cores)
+        (unfinished / EXAMPLE).write_text(in_python(*given))
+        (unfinished / EXAMPLE_IN_CPP).write_text(in_cpp(*given))
         unfinished.rename(out)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -115,22 +119,3 @@ def read(folder: Path) -> Deployed:
         raise SettingsError(
             f"{folder}: not a folder that `chameleon-ray deploy` made: {error}."
         ) from error
-
-
-def _example(deployed: Deployed) -> str:
-    arrays = []
-    for text in deployed.inputs:
-        sizes, _, dtype = text.partition(":")
-        shape = ", ".join(sizes.split("x"))
-        arrays.append(f'tvm.runtime.tensor(numpy.zeros(({shape},), "{dtype or "float32"}"))')
-    return f'''"""Runs the model; takes numpy, apache-tvm, and a CPU such as it was made for."""
-
-import os, pathlib  # noqa: E401
-
-os.environ.setdefault("TVM_NUM_THREADS", "{deployed.target.cores}")
-import numpy, tvm  # noqa: E401, E402
-
-library = tvm.runtime.load_module(str(pathlib.Path(__file__).with_name("{LIBRARY}")))
-model = tvm.relax.VirtualMachine(library, tvm.cpu())["main"]
-print(model({", ".join(arrays)}))
-'''

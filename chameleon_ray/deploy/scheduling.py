@@ -12,7 +12,7 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Target, task_from_key
 from chameleon_ray.templates.activations import TASK
 from chameleon_ray.templates.cpu_layers import apply
 
@@ -40,7 +40,7 @@ def scheduled(
         if key is None:
             _by_rule(sch, target)
         else:
-            apply(sch, Conv2d.from_key(key), configs[key])
+            apply(sch, task_from_key(key), configs[key])
         graph.update_func(name, sch.mod["main"])
     return graph
 
@@ -99,6 +99,9 @@ def _spread(sch: Any, block: Any, target: Target) -> None:
         sch.parallel(chunk)
         for pad in padded:
             sch.compute_at(pad, chunk)
+            last = sch.get_loops(pad)[-1]
+            if int(sch.get(last).extent) == target.lanes:  # a block of channels
+                sch.vectorize(last)
     sch.vectorize(inner)
     if sums:
         sch.decompose_reduction(block, sums[0])

@@ -12,7 +12,7 @@ from chameleon_ray import report
 from chameleon_ray.deploy.bench import Comparison, Timed
 from chameleon_ray.deploy.database import Entry
 from chameleon_ray.deploy.folder import LIBRARY, Deployed
-from chameleon_ray.tasks import Conv2d, Layer
+from chameleon_ray.tasks import Layer, task_from_key
 from chameleon_ray.text import duration, milliseconds, ratio
 
 
@@ -44,7 +44,7 @@ def print_entries(entries: Sequence[Entry], console: Console) -> None:
     for head in ("layer", "machine", "ms", "gain"):
         table.add_column(head, justify="right" if head in ("ms", "gain") else "left", no_wrap=True)
     for entry in entries:
-        name = Layer(index=1, task=Conv2d.from_key(entry.task), uses=1).name
+        name = Layer(index=1, task=task_from_key(entry.task), uses=1).name
         gain = ratio(entry.default_seconds, entry.seconds)
         table.add_row(name, entry.machine, milliseconds(entry.seconds), gain)
     if not console.is_terminal:

@@ -23,6 +23,7 @@ import torch
 from chameleon_ray.deploy.best import best_configs
 from chameleon_ray.deploy.build import compiled, layers_for, target_of_threads
 from chameleon_ray.deploy.database import Entry
+from chameleon_ray.deploy.loading import loaded
 from chameleon_ray.deploy.torch_tuning import asked_for, tuned
 from chameleon_ray.errors import ChameleonError
 from chameleon_ray.networks.source import Input, Source
@@ -111,11 +112,10 @@ class _Taken:
             UnsupportedError: TVM cannot compile something in it.
         """
         import tvm
-        from tvm import relax
 
         layers = layers_for(self.network, best, self._target)
         executable = compiled(self._graph, layers, self._target)
-        main = relax.VirtualMachine(executable, tvm.cpu())["main"]
+        main = loaded(executable)
         module, bound = self._module, self._bound
         weights = [(i, self._inputs[i], _version(self._inputs[i])) for i in bound.weights]
 

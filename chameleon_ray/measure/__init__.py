@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from chameleon_ray.space import Configs, KnobValues
-from chameleon_ray.tasks import Conv2d
+from chameleon_ray.tasks import LayerTask
 
 
 class Outcome(enum.StrEnum):
@@ -75,7 +75,7 @@ class Job:
         breaks: The static constraints that the config breaks; if any, it is not built.
     """
 
-    task: Conv2d
+    task: LayerTask
     config: KnobValues
     purpose: Purpose = Purpose.SEARCH
     best_seconds: float | None = None
@@ -155,7 +155,7 @@ class Builder(Protocol):
     runs them, they can be pickled.
     """
 
-    def build(self, task: Conv2d, config: KnobValues) -> Any:
+    def build(self, task: LayerTask, config: KnobValues) -> Any:
         """Generate and compile; raises whatever the compiler raises."""
 
 

@@ -6,13 +6,14 @@ from collections.abc import Callable
 from functools import partial
 
 from chameleon_ray.env_settings import Env
+from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.measure import cubin_cache
 from chameleon_ray.measure.backend import Backend, Part
 from chameleon_ray.measure.cuda_kernel import CudaProgram, CudaSource, Program, TorchProgram
 from chameleon_ray.measure.cuda_parts import backend_of
 from chameleon_ray.measure.nvrtc import OPTIONS, compile_cubin, version
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, LayerTask, Target
 
 Generate = Callable[[Conv2d, Target, KnobValues], CudaSource]
 
@@ -58,8 +59,10 @@ class CudaBuilder:
         if caches:
             cubin_cache.prune()
 
-    def build(self, task: Conv2d, config: KnobValues) -> Program:
+    def build(self, task: LayerTask, config: KnobValues) -> Program:
         """The machine code of one config."""
+        if not isinstance(task, Conv2d):
+            raise UnsupportedError(f"{task.key}: a GPU has templates of convolutions only.")
         if not config:
             return TorchProgram(task=task)
         source = self._generate(task, self._target, config)

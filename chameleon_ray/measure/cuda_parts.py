@@ -17,7 +17,7 @@ from chameleon_ray.measure.cuda_driver import CudaGpu
 from chameleon_ray.measure.cuda_kernel import Arrays, CudaRunner, torch_convolves
 from chameleon_ray.measure.nvml import GpuMonitor
 from chameleon_ray.measure.nvrtc import version
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import LayerTask, Target
 from chameleon_ray.templates.gpu import WARP, architecture
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _machine(gpu: CudaGpu, monitor: GpuMonitor) -> str:
 class Nothing:
     """What a part of a backend has in place of the other part; it is never asked."""
 
-    def build(self, task: Conv2d, config: KnobValues) -> Any:
+    def build(self, task: LayerTask, config: KnobValues) -> Any:
         """Never asked for."""
         raise NotImplementedError
 

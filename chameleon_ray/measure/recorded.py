@@ -26,7 +26,7 @@ from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedErr
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.cache_file import CacheFile, read_cache_file
 from chameleon_ray.space import Choice, Configs, DesignSpace, Knob, Listing
-from chameleon_ray.tasks import Conv2d, NamedTask, Target
+from chameleon_ray.tasks import LayerTask, NamedTask, Target, task_from_key
 from chameleon_ray.templates import default_config, design_space, gpu_template, template_version
 from chameleon_ray.tunables import Tunables
 
@@ -54,7 +54,7 @@ class LiveTask:
         default: Its default config `(knobs,)`.
     """
 
-    task: Conv2d
+    task: LayerTask
     space: DesignSpace
     default: Configs
 
@@ -245,7 +245,7 @@ def _live(own: Mapping[str, Any], tunables: Tunables) -> LiveTask | None:
             cores=int(own["cores"]),
             template=gpu_template(str(own["template"])),
         )
-        task = Conv2d.from_key(str(own["task"]))
+        task = task_from_key(str(own["task"]))
         if own["template"] != template_version(target):
             return None
         space = design_space(task, target)

@@ -1,4 +1,4 @@
-"""What a convolution is computed on while it is measured, and what has to come out: torch's."""
+"""What a layer is computed on while it is measured, and what has to come out: torch's."""
 
 from __future__ import annotations
 
@@ -9,29 +9,35 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from chameleon_ray.tasks import Conv2d
+from chameleon_ray.tasks import LayerTask, Matmul
 
 Array = npt.NDArray[np.float32]
 
 
-def inputs(task: Conv2d, seed: int) -> tuple[Array, Array]:
-    """Input `(N,C,H,W)` and filters `(F,C/groups,KH,KW)`, normal numbers."""
-    t, rng = task, np.random.default_rng(seed)
-    data = rng.standard_normal((t.batch, t.in_channels, t.height, t.width), dtype=np.float32)
-    filters = (t.out_channels, t.in_channels // t.groups, t.kernel_height, t.kernel_width)
-    return data, rng.standard_normal(filters, dtype=np.float32)
+def inputs(task: LayerTask, seed: int) -> tuple[Array, Array]:
+    """Input `(N,C,H,W)` and filters `(F,C/groups,KH,KW)`, normal numbers.
+
+    Or `(batch,rows,inner)` and `(inner,columns)`, after a batch if that is not constant.
+    """
+    rng = np.random.default_rng(seed)
+    data = rng.standard_normal(_input_shape(task), dtype=np.float32)
+    return data, rng.standard_normal(task.weight_shape, dtype=np.float32)
 
 
-def epilogue_inputs(task: Conv2d, seed: int) -> tuple[Array, ...]:
-    """What the steps of the epilogue take, in their order: `(1,F,1,1)` of a bias, `(N,F,OH,OW)`."""
+def epilogue_inputs(task: LayerTask, seed: int) -> tuple[Array, ...]:
+    """What the steps of the epilogue take, in their order.
+
+    `(1,F,1,1)` or `(columns,)` of a bias, the shape of the output of what is added.
+    """
     rng = np.random.default_rng((seed, 1))
-    shapes = {"bias": (1, task.out_channels, 1, 1), "add": output_shape(task)}
+    of_bias = (task.columns,) if isinstance(task, Matmul) else (1, task.out_channels, 1, 1)
+    shapes = {"bias": of_bias, "add": output_shape(task)}
     takes = [shapes[step] for step in task.epilogue if step in shapes]
     return tuple(rng.standard_normal(shape, dtype=np.float32) for shape in takes)
 
 
 def after_epilogue(
-    output: torch.Tensor, task: Conv2d, arrays: Sequence[torch.Tensor]
+    output: torch.Tensor, task: LayerTask, arrays: Sequence[torch.Tensor]
 ) -> torch.Tensor:
     """The output of a convolution after all steps of its epilogue."""
     left = iter(arrays)
@@ -45,6 +51,8 @@ def after_epilogue(
                 output = torch.clamp(output, 0.0, 6.0)
             case "silu":
                 output = torch.nn.functional.silu(output)
+            case "gelu":
+                output = torch.nn.functional.gelu(output)
     return output
 
 
@@ -58,30 +66,44 @@ def blocked(array: Array, block: int) -> Array:
 
 def unblocked(array: Array) -> Array:
     """The other way round."""
-    if array.ndim == 4:
+    if array.ndim != 5:
         return array
     n, c, h, w, block = array.shape
     return array.transpose(0, 1, 4, 2, 3).reshape(n, c * block, h, w)
 
 
-def output_shape(task: Conv2d) -> tuple[int, int, int, int]:
-    """`(N, F, OH, OW)`."""
+def _input_shape(task: LayerTask) -> tuple[int, ...]:
+    if isinstance(task, Matmul):
+        return task.batch, task.rows, task.inner
+    return task.batch, task.in_channels, task.height, task.width
+
+
+def output_shape(task: LayerTask) -> tuple[int, ...]:
+    """`(N, F, OH, OW)`, or `(batch, rows, columns)`."""
+    if isinstance(task, Matmul):
+        return task.batch, task.rows, task.columns
     return task.batch, task.out_channels, task.out_height, task.out_width
 
 
-def expected(task: Conv2d, seed: int) -> Array:
-    """What torch computes of the inputs, on this CPU."""
-    data, weight = inputs(task, seed)
-    convolved = torch.nn.functional.conv2d(
-        torch.tensor(data),
-        torch.tensor(weight),
-        stride=task.stride,
-        padding=task.padding,
-        groups=task.groups,
+def by_torch(
+    task: LayerTask, data: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """A layer before its epilogue, but for a bias `(F,)` or `(columns,)` that is its first step."""
+    if isinstance(task, Matmul):
+        if task.constant:
+            return torch.nn.functional.linear(data, weight.mT, bias)
+        product = torch.matmul(data, weight)
+        return product if bias is None else product + bias
+    return torch.nn.functional.conv2d(
+        data, weight, bias, stride=task.stride, padding=task.padding, groups=task.groups
     )
-    result: Array = after_epilogue(
-        convolved, task, [*map(torch.tensor, epilogue_inputs(task, seed))]
-    ).numpy()
+
+
+def expected(task: LayerTask, seed: int) -> Array:
+    """What torch computes of the inputs, on this CPU."""
+    computed = by_torch(task, *map(torch.tensor, inputs(task, seed)))
+    others = [*map(torch.tensor, epilogue_inputs(task, seed))]
+    result: Array = after_epilogue(computed, task, others).numpy()
     return result
 
 

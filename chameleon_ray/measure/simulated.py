@@ -27,7 +27,7 @@ from chameleon_ray.env_settings import Env
 from chameleon_ray.measure import Kernel, Measurement, Outcome, Purpose
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.space import Configs, DesignSpace, KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import LayerTask, Target
 from chameleon_ray.templates import design_space
 
 Seconds = npt.NDArray[np.float64]
@@ -41,7 +41,7 @@ _NOISE = 0.01
 _ROUNDING = 1e-6  # features are float32 logarithms
 
 
-def simulated_seconds(task: Conv2d, target: Target, config: KnobValues) -> float:
+def simulated_seconds(task: LayerTask, target: Target, config: KnobValues) -> float:
     """The model's time of one execution, without noise.
 
     Raises:
@@ -52,7 +52,7 @@ def simulated_seconds(task: Conv2d, target: Target, config: KnobValues) -> float
 
 
 def simulated_seconds_of(
-    task: Conv2d, target: Target, space: DesignSpace, configs: Configs
+    task: LayerTask, target: Target, space: DesignSpace, configs: Configs
 ) -> Seconds:
     """The model's time of one execution of each config, without noise, float64 `(n,)`.
 
@@ -155,9 +155,9 @@ class SimulatedBuilder:
 
     def __init__(self, target: Target, seed: int) -> None:
         self._target, self._seed = target, seed
-        self._spaces: dict[Conv2d, DesignSpace] = {}
+        self._spaces: dict[LayerTask, DesignSpace] = {}
 
-    def build(self, task: Conv2d, config: KnobValues) -> Kernel:
+    def build(self, task: LayerTask, config: KnobValues) -> Kernel:
         """The kernel of one config; its noise depends on the seed and the config alone."""
         state = [self._seed, *(n for choice in config.values() for n in choice)]
         space = self._spaces.get(task) or design_space(task, self._target)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any
@@ -17,12 +18,13 @@ from tvm.target import codegen
 
 from chameleon_ray.env_settings import Env, RepeatSettings
 from chameleon_ray.errors import MachineError
-from chameleon_ray.measure import Kernel
+from chameleon_ray.measure import Kernel, weights
 from chameleon_ray.measure.backend import Backend
 from chameleon_ray.measure.pinning import main_thread_apart, waited_seconds
 from chameleon_ray.measure.reference import (
     after_epilogue,
     blocked,
+    by_torch,
     epilogue_inputs,
     expected,
     inputs,
@@ -32,7 +34,7 @@ from chameleon_ray.measure.reference import (
 )
 from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, LayerTask, Target
 from chameleon_ray.templates import filters_of, schedule
 
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
@@ -89,7 +91,7 @@ def backend(env: Env, target: Target, seed: int) -> Backend:
     resolved = resolve_target(target)
     torch.set_num_threads(resolved.cores)
     return Backend(
-        builder=TvmBuilder(resolved, seed),
+        builder=TvmBuilder(resolved, seed, cold=env.cold_weights),
         runner=TimedRunner(env.repeats, env.final_repeats),
         target=resolved,
         compiler=f"tvm {tvm.__version__}, llvm {codegen.llvm_version_major()}",
@@ -101,19 +103,31 @@ class TvmKernel:
     """A compiled function; all kernels of a task in a process have the same inputs and output.
 
     Memory makes a difference of its own: kernels are compared on the same.
+
+    Args:
+        function: What was compiled.
+        task: What it computes.
+        lanes: Of the target's vectors.
+        seed: Of the inputs.
+        cold: Whether each execution has filters that come from memory.
     """
 
-    def __init__(self, function: Callable[..., Any], task: Conv2d, lanes: int, seed: int) -> None:
+    def __init__(
+        self, function: Callable[..., Any], task: LayerTask, lanes: int, seed: int, *, cold: bool
+    ) -> None:
         self._function = function
         self._task, self._seed = task, seed
         self._inputs, self._out = _inputs(task, lanes, seed), _output(task)
+        filters = self._inputs[1]
+        self._filters = _cold_filters(filters.shape) if cold else itertools.repeat(filters)
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls` in a row."""
-        function, arguments = self._function, (*self._inputs, self._out)
+        function, filters = self._function, self._filters
+        data, _, *others = (*self._inputs, self._out)
         start = time.perf_counter()
-        for _ in range(calls):
-            function(*arguments)
+        for weight in itertools.islice(filters, calls):
+            function(data, weight, *others)
         return (time.perf_counter() - start) / calls
 
     def error(self) -> float:
@@ -124,11 +138,13 @@ class TvmKernel:
 
 
 class TorchKernel:
-    """torch's own convolution (oneDNN) and epilogue on the same inputs and as many threads."""
+    """torch's own layer (oneDNN, MKL) and epilogue on the same inputs and as many threads."""
 
-    def __init__(self, task: Conv2d, seed: int) -> None:
-        arrays = (*inputs(task, seed), *epilogue_inputs(task, seed))
-        self._data, self._weight, *self._others = map(torch.tensor, arrays)
+    def __init__(self, task: LayerTask, seed: int, *, cold: bool) -> None:
+        data, weight = inputs(task, seed)
+        self._data, *self._others = map(torch.tensor, (data, *epilogue_inputs(task, seed)))
+        filters = weights.cold(weight.shape) if cold else [weight]
+        self._filters = itertools.cycle(map(torch.from_numpy, filters))
         self._task, first = task, task.epilogue[:1]
         self._bias = self._others.pop(0).flatten() if first == ("bias",) else None
         self._rest = replace(task, epilogue=task.epilogue[1:]) if first == ("bias",) else task
@@ -136,14 +152,11 @@ class TorchKernel:
 
     def time(self, calls: int) -> float:
         """Seconds of one execution, the mean over `calls` in a row."""
-        t = self._task
         with torch.inference_mode():
             start = time.perf_counter()
-            for _ in range(calls):
-                convolved = torch.nn.functional.conv2d(
-                    self._data, self._weight, self._bias, t.stride, t.padding, groups=t.groups
-                )
-                after_epilogue(convolved, self._rest, self._others)
+            for weight in itertools.islice(self._filters, calls):
+                computed = by_torch(self._task, self._data, weight, self._bias)
+                after_epilogue(computed, self._rest, self._others)
             return (time.perf_counter() - start) / calls
 
     def error(self) -> float:
@@ -152,22 +165,33 @@ class TorchKernel:
 
 
 @lru_cache(maxsize=_TASKS)
-def _inputs(task: Conv2d, lanes: int, seed: int) -> tuple[Any, ...]:
+def _inputs(task: LayerTask, lanes: int, seed: int) -> tuple[Any, ...]:
     """Input, packed filters, and what the epilogue takes, in blocks as the task has them."""
     data, weight = inputs(task, seed)
-    data, *others = (blocked(array, task.block) for array in (data, *epilogue_inputs(task, seed)))
+    others = epilogue_inputs(task, seed)
+    if isinstance(task, Conv2d):
+        data = blocked(data, task.in_block)
+        others = tuple(blocked(array, task.out_block) for array in others)
     filters = filters_of(weight, task, Target(lanes=lanes))
     return tuple(map(tvm.runtime.tensor, (data, filters, *others)))
 
 
 @lru_cache(maxsize=_TASKS)
-def _output(task: Conv2d) -> Any:
-    shape = blocked(np.empty(output_shape(task), dtype=task.dtype), task.block).shape
-    return tvm.runtime.empty(shape, task.dtype)
+def _cold_filters(shape: tuple[int, ...]) -> Iterator[Any]:
+    """One after the other, for ever; those of a shape share them, and so where they are."""
+    return itertools.cycle(map(tvm.runtime.from_dlpack, weights.cold(shape)))
 
 
 @lru_cache(maxsize=_TASKS)
-def _expected(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
+def _output(task: LayerTask) -> Any:
+    out = np.empty(output_shape(task), dtype=task.dtype)
+    if isinstance(task, Conv2d):
+        out = blocked(out, task.out_block)
+    return tvm.runtime.empty(out.shape, task.dtype)
+
+
+@lru_cache(maxsize=_TASKS)
+def _expected(task: LayerTask, seed: int) -> npt.NDArray[np.float32]:
     result = expected(task, seed)
     time.sleep(_QUIET_SECONDS)
     return result
@@ -176,17 +200,18 @@ def _expected(task: Conv2d, seed: int) -> npt.NDArray[np.float32]:
 class TvmBuilder:
     """Compiles configs of the templates for one target, in this process."""
 
-    def __init__(self, target: Target, seed: int) -> None:
-        self.target, self._seed = target, seed
+    def __init__(self, target: Target, seed: int, *, cold: bool = True) -> None:
+        self.target, self._seed, self._cold = target, seed, cold
         self._tvm_target = tvm_target(target)
 
-    def build(self, task: Conv2d, config: KnobValues) -> Kernel:
+    def build(self, task: LayerTask, config: KnobValues) -> Kernel:
         """The kernel of one config, or torch's if the config is empty."""
         if not config:
-            return TorchKernel(task, self._seed)
+            return TorchKernel(task, self._seed, cold=self._cold)
         module = schedule(task, self.target, config)
         executable = tvm.compile(module, target=self._tvm_target)
-        return TvmKernel(executable["main"], task, self.target.lanes, self._seed)
+        lanes, cold = self.target.lanes, self._cold
+        return TvmKernel(executable["main"], task, lanes, self._seed, cold=cold)
 
 
 class TimedRunner:

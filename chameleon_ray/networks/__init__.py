@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from chameleon_ray.errors import SettingsError, UnknownNameError
-from chameleon_ray.tasks import Conv2d, Layer
+from chameleon_ray.tasks import Conv2d, Layer, LayerTask, task_from_key
 
 # in channels, out channels, kernel, stride, padding, input height and width, uses
 _ALEXNET = (
@@ -106,7 +106,7 @@ class Network:
             inputs=found["inputs"],
             stem=found.get("stem", ""),
             layers=tuple(
-                Layer(index=index, task=Conv2d.from_key(key), uses=uses)
+                Layer(index=index, task=task_from_key(key), uses=uses)
                 for index, key, uses in found["layers"]
             ),
             untuned=tuple(
@@ -143,7 +143,7 @@ def network(name: str) -> tuple[Layer, ...]:
     )
 
 
-def numbered(uses: Mapping[Conv2d, int]) -> tuple[Layer, ...]:
+def numbered(uses: Mapping[LayerTask, int]) -> tuple[Layer, ...]:
     """Layers from tasks and how often each is used, in that order, numbered from 1."""
     return tuple(
         Layer(index=index, task=task, uses=count)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,17 +15,18 @@ from tvm import ir, relax
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import Untuned, numbered
-from chameleon_ray.tasks import Conv2d, Layer, Step
+from chameleon_ray.tasks import Conv2d, Layer, LayerTask, Matmul, Step
 from chameleon_ray.templates import with_best_form
 
-_CONV2D = "conv2d"
+_CONV2D, _MATMUL = "conv2d", "matmul"
+_BLOCKS = re.compile(r"NCHW(?:(\d+)c)?")
 _SIX = 6.0
 _NO_TEMPLATE = "there is no template for it yet"
-_HEAVY = ("conv1d", "conv3d", "conv2d_transpose", "conv1d_transpose", "matmul", "attention")
+_HEAVY = ("conv1d", "conv3d", "conv2d_transpose", "conv1d_transpose", "attention")
 
 
 def layers_of(graph: tvm.IRModule) -> tuple[tuple[Layer, ...], tuple[Untuned, ...]]:
-    """The convolutions of a graph in the order in which they come first, and the rest.
+    """Convolutions and products of a graph in the order in which they come first, and the rest.
 
     Layers of equal shape and epilogue are one, with as many uses.
     """
@@ -34,7 +37,7 @@ def layers_of(graph: tvm.IRModule) -> tuple[tuple[Layer, ...], tuple[Untuned, ..
         call, name = binding.value, _name(binding.value)
         if binding.var in tasks or binding.var in within:
             continue
-        if name == _CONV2D:
+        if name in (_CONV2D, _MATMUL):
             others[_shown(call), _reason(call)] += 1
         else:
             heavy = name in _HEAVY
@@ -48,7 +51,7 @@ def layers_of(graph: tvm.IRModule) -> tuple[tuple[Layer, ...], tuple[Untuned, ..
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A convolution in a graph.
+    """A convolution or a product in a graph.
 
     Attributes:
         call: The operator.
@@ -57,23 +60,24 @@ class Found:
     """
 
     call: Any
-    task: Conv2d
+    task: LayerTask
     steps: tuple[Any, ...]
 
 
 def tasks_in(graph: tvm.IRModule) -> dict[Any, Found]:
-    """The convolutions of a graph that are tasks, by the variables that they are bound to."""
+    """What of a graph is a task, by the variables that it is bound to."""
     bindings, users = list(_bindings(graph)), _users(graph)
     found: dict[Any, Found] = {}
     taken: set[Any] = set()
     for binding in bindings:
-        if _name(binding.value) != _CONV2D:
+        if _name(binding.value) not in (_CONV2D, _MATMUL):
             continue
         try:
             task = task_of(binding.value)
         except UnsupportedError:
             continue
-        steps, bound = _epilogue(binding.var, users, taken)
+        of_columns = isinstance(task, Matmul)
+        steps, bound = _epilogue(binding.var, users, taken, of_columns=of_columns)
         taken |= set(bound)
         found[binding.var] = Found(
             call=binding.value, task=replace(task, epilogue=steps), steps=bound
@@ -101,12 +105,12 @@ def _users(graph: tvm.IRModule) -> dict[Any, list[Any]]:
 
 
 def _epilogue(
-    variable: Any, users: Mapping[Any, Sequence[Any]], taken: set[Any]
+    variable: Any, users: Mapping[Any, Sequence[Any]], taken: set[Any], *, of_columns: bool
 ) -> tuple[tuple[Step, ...], tuple[Any, ...]]:
-    """What is done with a convolution's output alone, and the variables that this is bound to."""
+    """What is done with an output alone, and the variables that this is bound to."""
     steps: list[Step] = []
     variables: list[Any] = []
-    while (after := _after(variable, users)) and not taken & set(after[1]):
+    while (after := _after(variable, users, of_columns=of_columns)) and not taken & set(after[1]):
         step, bound = after
         steps.append(step)
         variables += bound
@@ -115,7 +119,7 @@ def _epilogue(
 
 
 def _after(
-    variable: Any, users: Mapping[Any, Sequence[Any]]
+    variable: Any, users: Mapping[Any, Sequence[Any]], *, of_columns: bool
 ) -> tuple[Step, tuple[Any, ...]] | None:
     """The step that alone uses a variable, and what it is bound to; the last is its result."""
     uses = users.get(variable, ())
@@ -126,7 +130,7 @@ def _after(
         clips = len(later) == 1 and later[0] is not None and _is_least_of_six(later[0].value)
         if _name(uses[0].value) == "relu" and clips:
             return "clip6", (uses[0].var, later[0].var)
-        step = _step(uses[0].value, variable)
+        step = _step(uses[0].value, variable, of_columns=of_columns)
         return (step, (uses[0].var,)) if step else None
     if [_name(use.value) for use in uses] == ["sigmoid", "multiply"]:
         sigmoid, product = (use.var for use in uses)
@@ -146,17 +150,24 @@ def _is_least_of_six(call: Any) -> bool:
     )
 
 
-def _step(call: Any, variable: Any) -> Step | None:
+def _step(call: Any, variable: Any, *, of_columns: bool) -> Step | None:
     match _name(call):
-        case "relu":
-            return "relu"
+        case "relu" | "gelu" as name:
+            return name
         case "add":
             (other,) = [x for x in call.args if not x.same_as(variable)] or [variable]
             shape, theirs = [[*map(int, x.ty.shape)] for x in (variable, other)]
             if isinstance(other, ir.GenericConst):
-                return "bias" if theirs == [1, shape[1], 1, 1, *shape[4:]] else None
+                return "bias" if theirs in _biases(shape, of_columns=of_columns) else None
             return "add" if theirs == shape else None
     return None
+
+
+def _biases(shape: Sequence[int], *, of_columns: bool) -> list[list[int]]:
+    """Shapes of a number for each filter or column of an output."""
+    if of_columns:
+        return [[1] * before + [shape[-1]] for before in range(len(shape))]
+    return [[1, shape[1], 1, 1, *shape[4:]]]
 
 
 def _bindings(graph: tvm.IRModule) -> Iterator[Any]:
@@ -184,18 +195,37 @@ def _reason(call: Any) -> str:
     return ""
 
 
-def task_of(call: Any) -> Conv2d:
-    """The task of a convolution, without what is done with its output.
+def task_of(call: Any) -> LayerTask:
+    """The task of a convolution or a product, without what is done with its output.
 
     Raises:
         UnsupportedError: No task says what it computes; the message says why.
     """
+    return _product(call) if _name(call) == _MATMUL else _convolution(call)
+
+
+def _product(call: Any) -> Matmul:
+    left, right = call.args
+    *before, rows, inner = map(int, left.ty.shape)
+    *theirs, columns = map(int, right.ty.shape)
+    if str(left.ty.dtype) != "float32":
+        raise UnsupportedError("its type is not float32")
+    constant = isinstance(right, ir.GenericConst)
+    if theirs != ([inner] if constant else [*before, inner]):
+        raise UnsupportedError("its sides have other axes than rows, columns, and a batch of both")
+    if rows == 1 or left.same_as(right):
+        raise UnsupportedError("its weights are read once: it takes as long as memory does")
+    return Matmul(
+        rows=rows, columns=columns, inner=inner, batch=math.prod(before), constant=constant
+    )
+
+
+def _convolution(call: Any) -> Conv2d:
     attributes = call.attrs
     batch, in_channels, height, width, *block = map(int, call.args[0].ty.shape)
     out_channels, _, kernel_height, kernel_width, *_ = map(int, call.args[1].ty.shape)
-    lanes = block[0] if block else 1
-    layouts = (f"NCHW{lanes}c", f"OIHW{lanes}o") if block else ("NCHW", "OIHW")
-    if (attributes.data_layout, attributes.kernel_layout) != layouts:
+    within, without = block or [1], [*map(int, call.args[1].ty.shape)][4:] or [1]
+    if not _has_known_layout(attributes):
         raise UnsupportedError("its layout is not NCHW")
     if str(call.args[0].ty.dtype) != "float32":
         raise UnsupportedError("its type is not float32")
@@ -211,8 +241,8 @@ def task_of(call: Any) -> Conv2d:
         raise UnsupportedError("its strides or its paddings differ from side to side")
     task = Conv2d(
         batch=batch,
-        in_channels=in_channels * lanes,
-        out_channels=out_channels * lanes,
+        in_channels=in_channels * within[0],
+        out_channels=out_channels * without[0],
         height=height,
         width=width,
         kernel_height=kernel_height,
@@ -220,9 +250,19 @@ def task_of(call: Any) -> Conv2d:
         stride=strides[0],
         padding=padding[0],
         groups=int(attributes.groups),
-        block=lanes,
+        block=max(within[0], without[0]),
+        nchw="" if within == without else "in" if within == [1] else "out",
     )
     return with_best_form(task)
+
+
+def _has_known_layout(attributes: Any) -> bool:
+    """Whether it is one that `layout.in_blocks` makes, or NCHW."""
+    of_output = _BLOCKS.fullmatch(str(attributes.out_layout))
+    if not of_output or not _BLOCKS.fullmatch(str(attributes.data_layout)):
+        return False
+    lanes = of_output[1]
+    return str(attributes.kernel_layout) == (f"OIHW{lanes}o" if lanes else "OIHW")
 
 
 def _shown(call: Any) -> str:

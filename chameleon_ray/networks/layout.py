@@ -9,7 +9,10 @@ import tvm
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from chameleon_ray.templates.cpu_conv2d import groups_computed
+
 _CONV2D = "relax.nn.conv2d"
+_PLAIN = ("NCHW", "OIHW", "NCHW")
 _OF_TWO = 2  # operands
 
 
@@ -17,9 +20,11 @@ def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
     """The graph with channels in blocks, NCHWc, from one convolution to the next.
 
     A vector then holds the same place of so many channels, on both sides of a layer and of what
-    stands between layers; what cannot have it (other numbers of channels, groups of several, what
-    ends a chain) is NCHW as before, and activations are converted where the two meet. All of a
-    graph stays NCHW if it has operators over which TVM's conversion fails, as a transformer has.
+    stands between layers. A convolution of which only one side has such a number of channels, as
+    the first of a network, has NCHW on the other, and converts on its way. What cannot have blocks
+    at all (groups of several, what ends a chain) is NCHW as before, and activations are converted
+    where the two meet. All of a graph stays NCHW if it has operators over which TVM's conversion
+    fails, as a transformer has.
 
     Args:
         graph: As `model.load_graph` makes it.
@@ -29,12 +34,11 @@ def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
     def wanted(call: Any) -> dict[str, list[str]]:
         if not isinstance(call.op, ir.Op) or call.op.name != _CONV2D:
             return {}
-        return {_CONV2D: blocks if _fits(call, lanes) else ["NCHW", "OIHW", "NCHW"]}
+        return {_CONV2D: _layouts(call, lanes)}
 
-    blocks = [f"NCHW{lanes}c", f"OIHW{lanes}o", f"NCHW{lanes}c"]
     plain = rewritten(graph, _Clips(graph))
     try:
-        converted = relax.transform.ConvertLayout({_CONV2D: blocks[:2]}, wanted)(plain)
+        converted = relax.transform.ConvertLayout({_CONV2D: [*_PLAIN]}, wanted)(plain)
     except Exception:  # noqa: BLE001 - TVM's own, over what some operators do to a layout
         converted = plain
     passes = (
@@ -46,17 +50,27 @@ def in_blocks(graph: tvm.IRModule, lanes: int) -> tvm.IRModule:
     return folded
 
 
-def _fits(call: Any, lanes: int) -> bool:
-    """Whether it is a task in blocks (`extract.task_of`); TVM itself computes none of those."""
+def _layouts(call: Any, lanes: int) -> list[str]:
+    """Of input, filters and output; plain, unless it is a task (`extract.task_of`).
+
+    TVM itself computes none of those in blocks.
+    """
     channels = [int(call.args[i].ty.shape[axis]) for i, axis in ((0, 1), (1, 0))]
     groups = int(call.attrs.groups)
     attributes = call.attrs
     plain = attributes.data_layout == "NCHW" and isinstance(call.args[1], ir.GenericConst)
     alike = [attributes.strides, attributes.padding, [*attributes.dilation, 1]]
     even = all(len({*map(int, numbers)}) == 1 for numbers in alike)
-    alone = groups == 1 or {groups} == {*channels}
-    whole = all(number % lanes == 0 for number in channels)
-    return plain and even and alone and whole and str(call.args[0].ty.dtype) == "float32"
+    within, without = (number % lanes == 0 for number in channels)
+    of_vectors = {groups} == {*channels} or groups_computed(groups, channels[1], lanes)
+    alone = groups == 1 or (within and without and of_vectors)
+    if not (plain and even and alone and str(call.args[0].ty.dtype) == "float32"):
+        return [*_PLAIN]
+    blocks = f"NCHW{lanes}c", f"OIHW{lanes}o", f"NCHW{lanes}c"
+    return [
+        block if fits else layout
+        for block, layout, fits in zip(blocks, _PLAIN, (within, without, without), strict=True)
+    ]
 
 
 def rewritten(graph: tvm.IRModule, changing: PyExprMutator) -> tvm.IRModule:

@@ -10,7 +10,7 @@ from typing import Any
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import Network, Untuned, network, numbered
 from chameleon_ray.networks.source import Source, source_of
-from chameleon_ray.tasks import Conv2d, Layer, Target
+from chameleon_ray.tasks import Layer, LayerTask, Target
 from chameleon_ray.templates import check_supported
 
 
@@ -78,7 +78,7 @@ def network_of(source: Source, graph: Any, target: Target) -> Network:
 
 def _plain(layers: Sequence[Layer]) -> tuple[Layer, ...]:
     """Without epilogues, and so with fewer that differ."""
-    uses: Counter[Conv2d] = Counter()
+    uses: Counter[LayerTask] = Counter()
     for layer in layers:
         uses[replace(layer.task, epilogue=())] += layer.uses
     return numbered(uses)

@@ -15,6 +15,7 @@ from tvm import relax
 from chameleon_ray.errors import ChameleonError, MachineError, SettingsError, UnsupportedError
 from chameleon_ray.networks import pt2
 from chameleon_ray.networks.layout import in_blocks
+from chameleon_ray.networks.simplify import simplified, with_plain_norms
 from chameleon_ray.networks.source import Input, Source
 from chameleon_ray.plugins import load as load_named
 from chameleon_ray.tasks import Target
@@ -250,7 +251,7 @@ def _for_target(graph: tvm.IRModule, source: Source, target: Target) -> tvm.IRMo
         relax.transform.DeadCodeElimination(),
     )
     with _importing(source):
-        folded = tvm.transform.Sequential(passes)(graph)
+        folded = simplified(tvm.transform.Sequential(passes)(with_plain_norms(graph)))
         return in_blocks(folded, target.lanes) if target.kind == "llvm" else folded
 
 

@@ -10,31 +10,41 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.templates import cpu_conv2d, cpu_depthwise, cpu_winograd, cuda_conv2d, cuda_gemm
+from chameleon_ray.tasks import Matmul
+from chameleon_ray.templates import (
+    cpu_conv2d,
+    cpu_depthwise,
+    cpu_matmul,
+    cpu_winograd,
+    cuda_conv2d,
+    cuda_gemm,
+)
 from chameleon_ray.templates.gpu import architecture
+
+_ON_CPU = (cpu_conv2d, cpu_depthwise, cpu_winograd, cpu_matmul)
 
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
     from chameleon_ray.space import Configs, DesignSpace, KnobValues
-    from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
+    from chameleon_ray.tasks import Conv2d, GpuTemplate, LayerTask, Target
 
 
 class Template(Protocol):
     """A module of this package that knows a kind of layer on a kind of target."""
 
-    def design_space(self, task: Conv2d, target: Target) -> DesignSpace:
+    def design_space(self, task: Any, target: Target) -> DesignSpace:
         """The knobs, what they forbid and what they imply."""
 
-    def default_config(self, task: Conv2d, target: Target) -> Configs:
+    def default_config(self, task: Any, target: Target) -> Configs:
         """A sensible config, `(knobs,)`."""
 
     def version(self, target: Target) -> str:
         """Changes whenever a config may stand for other code than before."""
 
 
-def design_space(task: Conv2d, target: Target) -> DesignSpace:
+def design_space(task: LayerTask, target: Target) -> DesignSpace:
     """The design space of a task on a target.
 
     Raises:
@@ -44,13 +54,15 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
     return _template(task, target).design_space(task, target)
 
 
-def default_config(task: Conv2d, target: Target) -> Configs:
+def default_config(task: LayerTask, target: Target) -> Configs:
     """A sensible config by rule, `(knobs,)`: trial 0 of every task."""
     check_supported(task, target)
     return _template(task, target).default_config(task, target)
 
 
-def _template(task: Conv2d, target: Target) -> Template:
+def _template(task: LayerTask, target: Target) -> Template:
+    if isinstance(task, Matmul):
+        return cpu_matmul
     if target.kind == "llvm":
         if task.form != "direct":
             return cpu_winograd
@@ -65,17 +77,29 @@ def _on_gpu(target: Target) -> Template:
 def template_version(target: Target) -> str:
     """Of all templates for a target; changes whenever a config may stand for other code."""
     if target.kind == "llvm":
-        return ", ".join(t.version(target) for t in (cpu_conv2d, cpu_depthwise, cpu_winograd))
+        return ", ".join(t.version(target) for t in _ON_CPU)
     return _on_gpu(target).version(target)
 
 
+def has_template_of(task: LayerTask, target: Target, versions: str) -> bool:
+    """Whether the template of a task is, here and now, among those that `template_version` told."""
+    return _template(task, target).version(target) in versions.split(", ")
+
+
 def filters_of(
-    weight: npt.NDArray[np.float32], task: Conv2d, target: Target
+    weight: npt.NDArray[np.float32], task: LayerTask, target: Target
 ) -> npt.NDArray[np.float32]:
-    """Filters `(F, C/groups, KH, KW)` as the template of a task on a CPU takes them."""
+    """Filters `(F, C/groups, KH, KW)` as the template of a task on a CPU takes them.
+
+    Or the right side of a product, which is packed beforehand if it is constant.
+    """
+    if isinstance(task, Matmul):
+        return cpu_matmul.packed(weight, target.lanes) if task.constant else weight
     if task.form != "direct":
         return cpu_winograd.packed(weight, task)
-    return cpu_conv2d.packed(weight, target.lanes)
+    if task.is_depthwise:
+        return cpu_conv2d.in_vectors(weight, target.lanes)
+    return cpu_conv2d.packed(weight, task, target.lanes)
 
 
 def with_best_form(task: Conv2d) -> Conv2d:
@@ -91,7 +115,7 @@ def gpu_template(version: str) -> GpuTemplate:
     return name if name in cuda_gemm.MATHS else "direct"
 
 
-def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
+def schedule(task: LayerTask, target: Target, values: KnobValues) -> Any:
     """The `tvm.IRModule` that the knob values stand for. Imports TVM.
 
     Raises:
@@ -100,14 +124,14 @@ def schedule(task: Conv2d, target: Target, values: KnobValues) -> Any:
     from chameleon_ray.templates import cpu_layers, cuda_conv2d_schedule
 
     check_supported(task, target)
-    if target.kind == "llvm":
+    if target.kind == "llvm" or isinstance(task, Matmul):
         return cpu_layers.schedule(task, target, values)
     if target.template != "direct":
         raise UnsupportedError(f"template {target.template!r} is CUDA C++ from the start: no TIR.")
     return cuda_conv2d_schedule.schedule(task, values)
 
 
-def check_supported(task: Conv2d, target: Target) -> None:
+def check_supported(task: LayerTask, target: Target) -> None:
     """Whether there is a template; `native` is any architecture.
 
     Raises:
@@ -115,6 +139,10 @@ def check_supported(task: Conv2d, target: Target) -> None:
     """
     if target.kind == "cuda" and target.model != "native":
         architecture(target.model)
+    if isinstance(task, Matmul):
+        if target.kind == "cuda":
+            raise UnsupportedError(f"{task.key}: on a GPU there is no template for products yet.")
+        return
     if task.form != "direct" and not cpu_winograd.fits(task):
         raise UnsupportedError(f"{task.key}: there is no such form of it.")
     if target.kind == "cuda" and (task.epilogue or task.block > 1):
@@ -123,5 +151,13 @@ def check_supported(task: Conv2d, target: Target) -> None:
         )
     if task.block not in (1, target.lanes):
         raise UnsupportedError(f"{task.key}: its blocks are not of {target.lanes} lanes.")
-    if task.groups > 1 and not (task.is_depthwise and task.block > 1):
+    if task.groups > 1 and not _fits_in_groups(task, target):
         raise UnsupportedError(f"{task.key}: such convolution in groups has no template yet.")
+
+
+def _fits_in_groups(task: Conv2d, target: Target) -> bool:
+    if target.kind == "cuda":
+        return False
+    if task.is_depthwise:
+        return task.block > 1 and not task.nchw
+    return cpu_conv2d.groups_computed(task.groups, task.out_channels, target.lanes) > 0

@@ -6,18 +6,34 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te, tirx, topi
 
+from chameleon_ray.tasks import Matmul
+
 if TYPE_CHECKING:
-    from chameleon_ray.tasks import Conv2d, Step
+    from chameleon_ray.tasks import Conv2d, LayerTask, Step
 
 
 TASK = "chameleon.task"  # annotates the block `conv` of a layer with the key of its task
 
 
-def activations(task: Conv2d, channels: int, height: int, width: int) -> tuple[int, ...]:
-    """The shape of an input or output: NCHW, or NCHWc in the task's blocks."""
-    if task.block == 1:
-        return task.batch, channels, height, width
-    return task.batch, channels // task.block, height, width, task.block
+def input_shape(task: LayerTask) -> tuple[int, ...]:
+    """NCHW, or NCHWc in the task's blocks; of a product, `(rows, inner)` after its batch."""
+    if isinstance(task, Matmul):
+        return task.batch, task.rows, task.inner
+    return _shape(task.batch, task.in_channels, task.height, task.width, block=task.in_block)
+
+
+def output_shape(task: LayerTask) -> tuple[int, ...]:
+    """As of inputs."""
+    t = task
+    if isinstance(t, Matmul):
+        return t.batch, t.rows, t.columns
+    return _shape(t.batch, t.out_channels, t.out_height, t.out_width, block=t.out_block)
+
+
+def _shape(batch: int, channels: int, height: int, width: int, *, block: int) -> tuple[int, ...]:
+    if block == 1:
+        return batch, channels, height, width
+    return batch, channels // block, height, width, block
 
 
 def with_padding(data: Any, task: Conv2d, columns: int = 0, rows: int = 0) -> Any:
@@ -46,10 +62,11 @@ def with_padding(data: Any, task: Conv2d, columns: int = 0, rows: int = 0) -> An
     )
 
 
-def after_epilogue(out: Any, task: Conv2d) -> tuple[list[Any], Any]:
+def after_epilogue(out: Any, task: LayerTask) -> tuple[list[Any], Any]:
     """What the steps of an epilogue take, and what is left of an output after them."""
-    _, c, _, _, *block = out.shape
-    shapes = {"bias": (1, c, 1, 1, *block), "add": out.shape}
+    of_columns = isinstance(task, Matmul)
+    bias = out.shape[-1:] if of_columns else (1, out.shape[1], 1, 1, *out.shape[4:])
+    shapes = {"bias": bias, "add": out.shape}
     others = []
     for name in task.epilogue:
         if name in shapes:
@@ -59,22 +76,28 @@ def after_epilogue(out: Any, task: Conv2d) -> tuple[list[Any], Any]:
 
 
 def _after(name: Step, before: Any, other: Any) -> Any:
-    zero, one, six = (tirx.const(number, before.dtype) for number in (0.0, 1.0, 6.0))
+    zero, half, one, six = (tirx.const(number, before.dtype) for number in (0.0, 0.5, 1.0, 6.0))
     exponential: Any = topi.fast_exp(topi.negative(before)) if name == "silu" else None
+    share: Any = (
+        topi.fast_erf(before * tirx.const(0.5**0.5, before.dtype)) if name == "gelu" else None
+    )
 
-    def step(n: Any, f: Any, y: Any, x: Any, *lane: Any) -> Any:
-        number = before[n, f, y, x, *lane]
+    def step(*at: Any) -> Any:
+        number = before[at]
         match name:
             case "bias":
-                return number + other[0, f, 0, 0, *lane]
+                of_column = len(other.shape) == 1
+                return number + other[at[-1] if of_column else (0, at[1], 0, 0, *at[4:])]
             case "add":
-                return number + other[n, f, y, x, *lane]
+                return number + other[at]
             case "relu":
                 return te.max(number, zero)
             case "clip6":
                 return te.min(te.max(number, zero), six)
             case "silu":
-                return number / (one + exponential[n, f, y, x, *lane])
+                return number / (one + exponential[at])
+            case "gelu":
+                return number * half * (one + share[at])
 
     return te.compute(before.shape, step, name=f"after_{name}")
 

@@ -4,6 +4,9 @@ Activations are NCHW, or NCHWc in blocks of `lanes` channels. Filters are packed
 `(F / lanes, C, KH, KW, lanes)`, so that one vector register holds `lanes` output channels; a filter
 count that is no multiple of the lanes is padded with zeros. `tile_f` splits the vectors of filters,
 not the filters.
+
+In groups, each vector of filters reads the channels of its own; where a group has fewer filters
+than a vector has lanes, several are computed as one, their filters zero outside of their own.
 """
 
 from __future__ import annotations
@@ -36,6 +39,7 @@ _VERSION = "cpu_conv2d/1"
 
 UNROLL_STEPS = (0, 16, 64, 256, 1024)
 _MOST_ACCUMULATORS = 64
+_MOST_MERGED = 8  # groups computed as one
 
 
 def version(_target: Target) -> str:
@@ -62,7 +66,7 @@ def _knobs(task: Conv2d, target: Target) -> tuple[Knob, ...]:
         split("tile_f", filter_vectors(task, target), 3),
         split("tile_y", task.out_height, 3),
         split("tile_x", columns_of(task), 3),
-        split("tile_rc", task.in_channels, 2),
+        split("tile_rc", channels_of(task, target.lanes), 2),
         split("tile_ry", task.kernel_height, 2),
         split("tile_rx", task.kernel_width, 2),
         options("auto_unroll_max_step", UNROLL_STEPS),
@@ -70,11 +74,47 @@ def _knobs(task: Conv2d, target: Target) -> tuple[Knob, ...]:
     )
 
 
-def packed(weight: npt.NDArray[np.float32], lanes: int) -> npt.NDArray[np.float32]:
-    """Filters `(F, C, KH, KW)` as the template has them, `(F/lanes, C, KH, KW, lanes)`."""
+def groups_computed(groups: int, filters: int, lanes: int) -> int:
+    """Groups of whole vectors of filters; 0 where too much of them would be zero."""
+    if groups == 1:
+        return 1
+    merged = lanes // math.gcd(lanes, filters // groups)
+    return groups // merged if merged <= _MOST_MERGED and groups % merged == 0 else 0
+
+
+def channels_of(task: Conv2d, lanes: int) -> int:
+    """Input channels that a filter reads, as it is computed."""
+    return task.in_channels // groups_computed(task.groups, task.out_channels, lanes)
+
+
+def packed(weight: npt.NDArray[np.float32], task: Conv2d, lanes: int) -> npt.NDArray[np.float32]:
+    """Filters `(F, C/groups, KH, KW)` as the template has them, `(F/lanes, C, KH, KW, lanes)`.
+
+    `C` are the channels of the groups as they are computed.
+    """
+    computed = groups_computed(task.groups, task.out_channels, lanes)
+    return in_vectors(_in_groups(weight, task, task.groups // computed), lanes)
+
+
+def in_vectors(weight: npt.NDArray[np.float32], lanes: int) -> npt.NDArray[np.float32]:
+    """`(F, C, KH, KW)` as `(F/lanes, C, KH, KW, lanes)`, padded with zeros."""
     padded = np.pad(weight, ((0, -len(weight) % lanes), (0, 0), (0, 0), (0, 0)))
     vectors = padded.reshape(-1, lanes, *weight.shape[1:])
     return np.ascontiguousarray(vectors.transpose(0, 2, 3, 4, 1))
+
+
+def _in_groups(
+    weight: npt.NDArray[np.float32], task: Conv2d, merged: int
+) -> npt.NDArray[np.float32]:
+    """Filters of as many groups as one, zero where they read none of their own channels."""
+    if merged == 1:
+        return weight
+    _, channels, *window = weight.shape
+    own = weight.reshape(-1, merged, task.out_channels // task.groups, channels, *window)
+    whole = np.zeros((*own.shape[:3], merged, *own.shape[3:]), dtype=weight.dtype)
+    for group in range(merged):
+        whole[:, group, :, group] = own[:, group]
+    return whole.reshape(task.out_channels, merged * channels, *window)
 
 
 def _register_tile(values: Values) -> Integers:
@@ -95,11 +135,10 @@ def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArr
     weight_bytes = 4.0 * target.lanes * f[:, 2] * reduction
     tile_rows = (y[:, 1] * y[:, 2] - 1) * task.stride + task.kernel_height
     tile_columns = (x[:, 1] * x[:, 2] - 1) * task.stride + task.kernel_width
-    chunk_input_bytes = 4.0 * task.in_channels * tile_rows * tile_columns
+    channels = channels_of(task, target.lanes)
+    chunk_input_bytes = 4.0 * channels * tile_rows * tile_columns
     chunk_filters = f[:, 1] * f[:, 2] * target.lanes
-    chunk_weight_bytes = (
-        4.0 * chunk_filters * task.in_channels * task.kernel_height * task.kernel_width
-    )
+    chunk_weight_bytes = 4.0 * chunk_filters * channels * task.kernel_height * task.kernel_width
     chunks = task.batch * f[:, 0] * y[:, 0] * x[:, 0]
     turns = np.ceil(chunks / target.cores)
     loads = f[:, 2] + y[:, 2] * x[:, 2]
@@ -136,7 +175,8 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     widths = {choice[2] for choice in f if choice[2] <= 2}
     tiles = itertools.product(widths, {c[2] for c in y}, {c[2] for c in x})
     f2, y2, x2 = max((t for t in tiles if math.prod(t) <= most), key=_expected_speed)
-    channels = max(c for c in divisors(task.in_channels) if c <= 16)
+    summed = channels_of(task, target.lanes)
+    channels = max(c for c in divisors(summed) if c <= 16)
     vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
     wanted = 4 * target.cores
     y0 = min((d for d in divisors(rows) if d >= wanted), default=rows)
@@ -146,7 +186,7 @@ def default_config(task: Conv2d, target: Target) -> Configs:
             "tile_f": (f0, vectors // f0, f2),
             "tile_y": (y0, rows // y0, y2),
             "tile_x": (1, columns_of(task) // x2, x2),
-            "tile_rc": (task.in_channels // channels, channels),
+            "tile_rc": (summed // channels, channels),
             "tile_ry": (1, task.kernel_height),
             "tile_rx": (1, task.kernel_width),
             "auto_unroll_max_step": (256,),

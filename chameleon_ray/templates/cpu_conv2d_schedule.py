@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te
 
-from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
+from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
+from chameleon_ray.templates.cpu_conv2d import channels_of, groups_computed
 from chameleon_ray.templates.cpu_tiling import columns_of, filter_vectors
 
 if TYPE_CHECKING:
@@ -17,29 +18,33 @@ if TYPE_CHECKING:
 _BLOCK = 4  # axes of activations before that of a block of channels
 
 
-def convolution(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
+def output(data: Any, weight: Any, task: Conv2d, target: Target) -> Any:
     """The output of a convolution, of filters as `cpu_conv2d.packed` has them, as a TE tensor."""
     t, lanes = task, target.lanes
     columns = columns_of(task)
     padded = with_padding(data, task, columns)
-    rc = te.reduce_axis((0, t.in_channels), name="rc")
+    channels = channels_of(task, lanes)
+    vectors = filter_vectors(task, target) // groups_computed(t.groups, t.out_channels, lanes)
+    rc = te.reduce_axis((0, channels), name="rc")
     ry = te.reduce_axis((0, t.kernel_height), name="ry")
     rx = te.reduce_axis((0, t.kernel_width), name="rx")
 
-    def number(n: Any, c: Any, y: Any, x: Any) -> Any:
-        return padded[n, c, y, x] if t.block == 1 else padded[n, c // t.block, y, x, c % t.block]
+    def number(n: Any, f: Any, y: Any, x: Any) -> Any:
+        c = rc if channels == t.in_channels else f // vectors * channels + rc
+        block = t.in_block
+        return padded[n, c, y, x] if block == 1 else padded[n, c // block, y, x, c % block]
 
     conv = te.compute(
         (t.batch, filter_vectors(task, target), t.out_height, columns, lanes),
         lambda n, f, y, x, lane: te.sum(
-            number(n, rc, y * t.stride + ry, x * t.stride + rx) * weight[f, rc, ry, rx, lane],
+            number(n, f, y * t.stride + ry, x * t.stride + rx) * weight[f, rc, ry, rx, lane],
             axis=[rc, ry, rx],
         ),
         name="conv",
         attrs={TASK: task.key},
     )
-    shape = activations(task, t.out_channels, t.out_height, t.out_width)
-    if t.block > 1:
+    shape = output_shape(task)
+    if t.out_block > 1:
         return te.compute(shape, lambda *at: conv[at], name="out")
     return te.compute(shape, lambda n, f, y, x: conv[n, f // lanes, y, x, f % lanes], name="out")
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te
 
-from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
+from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
 from chameleon_ray.templates.cpu_tiling import columns_of
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from chameleon_ray.tasks import Conv2d, Target
 
 
-def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
+def output(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     """The output of a convolution, of packed filters, as a TE tensor."""
     t = task
     columns = columns_of(task)
@@ -30,8 +30,7 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
         name="conv",
         attrs={TASK: task.key},
     )
-    shape = activations(task, t.out_channels, t.out_height, t.out_width)
-    return te.compute(shape, lambda *at: conv[at], name="out")
+    return te.compute(output_shape(task), lambda *at: conv[at], name="out")
 
 
 def apply(sch: Any, values: KnobValues) -> None:

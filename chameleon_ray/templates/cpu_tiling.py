@@ -44,12 +44,16 @@ def columns_of(task: Conv2d) -> int:
 
     Such as 110 for 109, of which the last is thrown away.
     """
-    width = task.out_width
-    return next(n for n in itertools.count(width) if n < _NARROW or _has_even_cut(n))
+    return evenly_cut(task.out_width)
 
 
-def _has_even_cut(width: int) -> bool:
-    return any(width % part == 0 for part in range(_NARROW // 4, _NARROW))
+def evenly_cut(extent: int) -> int:
+    """The least extent from this one on that register tiles divide: of 4 to 15, or all of it."""
+    return next(n for n in itertools.count(extent) if n < _NARROW or _has_even_cut(n))
+
+
+def _has_even_cut(extent: int) -> bool:
+    return any(extent % part == 0 for part in range(_NARROW // 4, _NARROW))
 
 
 def divisors(number: int) -> list[int]:

@@ -89,7 +89,8 @@ def fits(task: Conv2d) -> bool:
     """Whether a task of such a form can be computed so."""
     rows, columns = tiles_of(task)
     plain = task.kernel_height == task.kernel_width == _FILTER and task.stride == task.groups == 1
-    return plain and task.block > 1 and any(task.batch * rows * columns % n == 0 for n in _EVEN)
+    in_blocks = task.block > 1 and not task.nchw
+    return plain and in_blocks and any(task.batch * rows * columns % n == 0 for n in _EVEN)
 
 
 def cost(task: Conv2d) -> float:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from tvm import te, tirx
 
-from chameleon_ray.templates.activations import TASK, activations, last_of_epilogue, with_padding
+from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
 from chameleon_ray.templates.cpu_winograd import SIDES, matrices, tiles_of
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from chameleon_ray.tasks import Conv2d, Target
 
 
-def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
+def output(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     """The output of a convolution, of packed filters, as a TE tensor."""
     t, side, lanes = task, SIDES[task.form], task.block
     of_inputs, _, of_outputs = matrices(side)
@@ -24,14 +24,14 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     blocks, vectors = t.in_channels // lanes, t.out_channels // lanes
     in_rows = te.compute(
         (t.batch, blocks, rows, columns, points, points, lanes),
-        lambda n, c, y, x, a, j, lane: _one_of(
+        lambda n, c, y, x, a, j, lane: one_of(
             a, of_inputs, lambda i: padded[n, c, y * side + i, x * side + j, lane]
         ),
         name="conv_in_rows",
     )
     inputs = te.compute(
         (points, points, blocks, t.batch, rows, columns, lanes),
-        lambda a, b, c, n, y, x, lane: _one_of(
+        lambda a, b, c, n, y, x, lane: one_of(
             b, of_inputs, lambda j: in_rows[n, c, y, x, a, j, lane]
         ),
         name="conv_in",
@@ -52,14 +52,14 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     )
     out_rows = te.compute(
         (t.batch, vectors, rows, columns, side, points, lanes),
-        lambda n, f, y, x, i, b, lane: _one_of(
+        lambda n, f, y, x, i, b, lane: one_of(
             i, of_outputs, lambda a: products[a, b, f, (n * rows + y) * columns + x, lane]
         ),
         name="conv_out_rows",
     )
     return te.compute(
-        activations(task, t.out_channels, t.out_height, t.out_width),
-        lambda n, f, y, x, lane: _one_of(
+        output_shape(task),
+        lambda n, f, y, x, lane: one_of(
             x % side,
             of_outputs,
             lambda b: out_rows[n, f, y // side, x // side, y % side, b, lane],
@@ -68,7 +68,7 @@ def convolution(data: Any, weight: Any, task: Conv2d, _target: Target) -> Any:
     )
 
 
-def _one_of(index: Any, matrix: Any, number: Callable[[int], Any]) -> Any:
+def one_of(index: Any, matrix: Any, number: Callable[[int], Any]) -> Any:
     """A row of a matrix times numbers; which row, is known once loops are unrolled."""
     rows = [_sum(row, number) for row in matrix.tolist()]
     chosen = rows[-1]
@@ -79,7 +79,7 @@ def _one_of(index: Any, matrix: Any, number: Callable[[int], Any]) -> Any:
 
 def _sum(row: Sequence[float], number: Callable[[int], Any]) -> Any:
     terms = [
-        number(at) if factor == 1 else number(at) * tirx.const(factor, "float32")
+        number(at) if factor == 1 else number(at) * factor
         for at, factor in enumerate(row)
         if factor
     ]
