@@ -27,13 +27,14 @@ import statistics
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from chameleon_ray import tune
-from chameleon_ray.deploy.bench import in_turns, interval, some_input, timed
+from chameleon_ray.deploy.bench import in_turns, interval, some_inputs, timed
 from chameleon_ray.deploy.build import deploy, target_of_threads
-from chameleon_ray.deploy.contenders import Contender, Started, Work
+from chameleon_ray.deploy.contenders import Contender, Model, Started, Work
 from chameleon_ray.env_settings import Env
 from chameleon_ray.history import load
 from chameleon_ray.machine import environment
@@ -131,14 +132,13 @@ def _compile_theirs(source: Source, threads: int, folder: Path) -> None:
     (folder / "without.json").write_text(json.dumps(without))
 
 
-def _run_theirs(work: Work) -> Callable[[], object]:
+def _run_theirs(work: Work) -> Model:
     import tvm
     from tvm import relax
 
     library = tvm.runtime.load_module(str(work.folder / _LIBRARY))
     main = relax.VirtualMachine(library, tvm.cpu())["main"]
-    tensors = [tvm.runtime.tensor(array) for array in work.arrays]
-    return lambda: main(*tensors)
+    return lambda arrays: partial(main, *map(tvm.runtime.tensor, arrays))
 
 
 def _tune_ours(source: Source, threads: int, ends_at: float, folder: Path) -> None:
@@ -260,14 +260,15 @@ def ours(source: Source, o: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 def compared(source: Source, o: argparse.Namespace, out: Path) -> dict[str, Any]:
     """Both, and torch, in turns."""
-    arrays = tuple(map(some_input, source.inputs))
+    arrays, *more = some_inputs(source.inputs)
     folders = {"chameleon": out / "deployed", "metaschedule": out / "metaschedule"}
     makers = {"metaschedule": _run_theirs}
     with ExitStack() as stack:
         running, started = {}, {}
         for name in _SIDES:
+            folder = folders.get(name, out)
             work = Work(
-                folder=folders.get(name, out), source=source, arrays=arrays, threads=o.threads
+                folder=folder, source=source, arrays=arrays, threads=o.threads, more=tuple(more)
             )
             running[name] = Contender(name, work, make=makers.get(name))
             stack.callback(running[name].close)

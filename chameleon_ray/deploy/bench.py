@@ -28,6 +28,7 @@ from chameleon_ray.networks.source import Input, parse_inputs, source_of
 
 _QUIET_SECONDS = 0.05  # for the idle threads of whose turn it was to stop spinning
 _TURN_SECONDS = 0.1
+_INPUTS = 16  # on which outputs are compared
 _MOST_CALLS = 50  # of a turn
 
 
@@ -40,7 +41,7 @@ class Timed:
         low: With `high`, a 95% interval of the median, over turns.
         start_seconds: From the start of its process to its first output.
         peak_bytes: The most memory that its process has had.
-        error: max|a-b| / max|b| of its output against torch's.
+        error: max|a-b| / max|b| of its outputs against torch's, the largest over 16 random inputs.
         reason: Why it does not run.
     """
 
@@ -94,9 +95,9 @@ def bench(
     source = source_of(deployed.network, written, trust=trust)
     if source is None:  # deploy takes models only
         raise MachineError(f"{folder}: {deployed.network} is no model.")
-    arrays = tuple(map(some_input, parse_inputs(written)))
+    arrays, *more = some_inputs(parse_inputs(written))
     threads = deployed.target.cores
-    work = Work(folder=folder, source=source, arrays=arrays, threads=threads)
+    work = Work(folder=folder, source=source, arrays=arrays, threads=threads, more=tuple(more))
     with ExitStack() as stack:
         running: dict[Name, Contender] = {}
         started: dict[Name, Started | str] = {}
@@ -129,9 +130,14 @@ def bench(
 _REFERENCES: tuple[Name, ...] = ("torch_eager", "torch_folded", "onnxruntime")
 
 
-def some_input(of: Input) -> Array:
+def some_inputs(takes: Sequence[Input]) -> list[tuple[Array, ...]]:
+    """For each of some executions, what a model takes."""
+    return [tuple(some_input(of, seed) for of in takes) for seed in range(_INPUTS)]
+
+
+def some_input(of: Input, seed: int = 0) -> Array:
     """Numbers as of an image, or indices, the same each time."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     if of.dtype == "float32":
         return rng.standard_normal(of.shape, dtype=np.float32)
     return rng.integers(0, 2, of.shape).astype(of.dtype)

@@ -8,6 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Literal
@@ -23,7 +24,9 @@ from chameleon_ray.networks.source import Source
 Name = Literal["chameleon", "torch_eager", "torch_folded", "torch_compile", "onnxruntime"]
 
 Array = npt.NDArray[Any]
+Arrays = tuple[Array, ...]
 Call = Callable[[], object]
+Model = Callable[[Arrays], Call]  # what runs it with these inputs
 
 _START_SECONDS = 300.0  # torch.compile takes its time
 _TURN_SECONDS = 120.0
@@ -37,14 +40,16 @@ class Work:
     Attributes:
         folder: That `deploy` made.
         source: The model.
-        arrays: Its inputs.
+        arrays: Its inputs, with which it is timed.
         threads: That each may use.
+        more: Other inputs, of which outputs are wanted, too.
     """
 
     folder: Path
     source: Source
-    arrays: tuple[Array, ...]
+    arrays: Arrays
     threads: int
+    more: tuple[Arrays, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +57,8 @@ class Started:
     """What a contender says once it is ready.
 
     Attributes:
-        outputs: Of the model, for the inputs that all were given.
-        start_seconds: From the start of its process until then.
+        outputs: Of the model, for all inputs that it was given.
+        start_seconds: From the start of its process until the first of those.
     """
 
     outputs: tuple[Array, ...]
@@ -70,10 +75,10 @@ class Contender:
     Args:
         name: Which.
         work: What it does.
-        make: What makes its call, of one that is not among those here; it is pickled.
+        make: What makes its model, of one that is not among those here; it is pickled.
     """
 
-    def __init__(self, name: Name, work: Work, make: Callable[[Work], Call] | None = None) -> None:
+    def __init__(self, name: Name, work: Work, make: Callable[[Work], Model] | None = None) -> None:
         self.name = name
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
@@ -124,12 +129,16 @@ class Contender:
         self._process.join()
 
 
-def _serve(connection: Connection, make: Callable[[Work], Call], work: Work, began: float) -> None:
+def _serve(connection: Connection, make: Callable[[Work], Model], work: Work, began: float) -> None:
     os.dup2(2, 1)  # what libraries print is none of the result
     try:
-        call = make(work)
-        outputs = tuple(_arrays(call()))
-        connection.send(Started(outputs=outputs, start_seconds=time.time() - began))
+        model = make(work)
+        call = model(work.arrays)
+        outputs = [*_arrays(call())]
+        start_seconds = time.time() - began
+        for arrays in work.more:
+            outputs += _arrays(model(arrays)())
+        connection.send(Started(outputs=tuple(outputs), start_seconds=start_seconds))
     except Exception as error:  # noqa: BLE001 - whatever a compiler may raise
         connection.send(traceback.format_exception_only(error)[-1].strip().splitlines()[0])
         return
@@ -171,47 +180,45 @@ def _arrays(output: Any) -> Iterator[Array]:
             yield from _arrays(one)
 
 
-def _chameleon(work: Work) -> Call:
+def _chameleon(work: Work) -> Model:
     import tvm
 
     model = loaded(tvm.runtime.load_module(str(work.folder / LIBRARY)))
-    tensors = [tvm.runtime.tensor(array) for array in work.arrays]
-    return lambda: model(*tensors)
+    return lambda arrays: partial(model, *map(tvm.runtime.tensor, arrays))
 
 
-def _torch_eager(work: Work) -> Call:
+def _torch_eager(work: Work) -> Model:
     return _of_torch(work, lambda module: module)
 
 
-def _torch_folded(work: Work) -> Call:
+def _torch_folded(work: Work) -> Model:
     from torch.fx.experimental.optimization import fuse
 
     return _of_torch(work, fuse)
 
 
-def _torch_compile(work: Work) -> Call:
+def _torch_compile(work: Work) -> Model:
     import torch
 
     return _of_torch(work, torch.compile)
 
 
-def _of_torch(work: Work, changed: Callable[[Any], Any]) -> Call:
+def _of_torch(work: Work, changed: Callable[[Any], Any]) -> Model:
     import torch
 
     from chameleon_ray.networks.model import torch_module
 
     torch.set_num_threads(work.threads)
-    tensors = [torch.tensor(array) for array in work.arrays]
     run = changed(torch_module(work.source))
 
-    def call() -> Any:
+    def call(*tensors: torch.Tensor) -> Any:
         with torch.inference_mode():
             return run(*tensors)
 
-    return call
+    return lambda arrays: partial(call, *map(torch.tensor, arrays))
 
 
-def _onnxruntime(work: Work) -> Call:
+def _onnxruntime(work: Work) -> Model:
     import onnxruntime
 
     from chameleon_ray.networks.model import onnx_file
@@ -223,11 +230,10 @@ def _onnxruntime(work: Work) -> Call:
             str(file), options, providers=["CPUExecutionProvider"]
         )
     names = [one.name for one in session.get_inputs()]
-    given = dict(zip(names, work.arrays, strict=True))
-    return lambda: session.run(None, given)
+    return lambda arrays: partial(session.run, None, dict(zip(names, arrays, strict=True)))
 
 
-_MAKERS: dict[Name, Callable[[Work], Call]] = {
+_MAKERS: dict[Name, Callable[[Work], Model]] = {
     "chameleon": _chameleon,
     "torch_eager": _torch_eager,
     "torch_folded": _torch_folded,
