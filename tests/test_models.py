@@ -4,6 +4,7 @@ import zipfile
 from collections import Counter
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from small_models import residual
@@ -194,6 +195,46 @@ def test_a_file_s_own_sizes_are_not_changed(tmp_path):
     torch.export.save(program, tmp_path / "model.pt2")
     with pytest.raises(SettingsError, match=r"--input 2x8x16x16.*takes 1x8x16x16"):
         look_up(str(tmp_path / "model.pt2"), TARGET, "2x8x16x16")
+
+
+def onnx_model(operator="Relu", domain="", opset=17, weight=None):
+    """A graph of one operator, and of a sum with a weight, if there is one."""
+    onnx = pytest.importorskip("onnx")
+    x, y = (onnx.helper.make_tensor_value_info(name, 1, [1, 4]) for name in "xy")
+    middle = "m" if weight is not None else "y"
+    nodes = [onnx.helper.make_node(operator, ["x"], [middle], domain=domain)]
+    weights = []
+    if weight is not None:
+        nodes.append(onnx.helper.make_node("Add", ["m", "w"], ["y"]))
+        weights.append(onnx.numpy_helper.from_array(weight, "w"))
+    graph = onnx.helper.make_graph(nodes, "g", [x], [y], weights)
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    opsets += [onnx.helper.make_opsetid(domain, 1)] if domain else []
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+
+
+def test_an_onnx_file_of_a_newer_opset_or_an_unknown_operator_says_which(tmp_path):
+    """And what to do about it."""
+    file = tmp_path / "model.onnx"
+    file.write_bytes(onnx_model(opset=99).SerializeToString())
+    with pytest.raises(UnsupportedError, match=r"its opset is 99.*opset_version="):
+        look_up(str(file), TARGET)
+    file.write_bytes(onnx_model("Whirl", domain="my.own").SerializeToString())
+    with pytest.raises(UnsupportedError, match="Whirl"):
+        look_up(str(file), TARGET)
+
+
+def test_an_onnx_file_whose_weights_lie_beside_it_and_are_gone_is_damaged(tmp_path):
+    """Not a crash."""
+    onnx = pytest.importorskip("onnx")
+    file = tmp_path / "model.onnx"
+    weight = np.zeros((1, 4), dtype=np.float32)
+    onnx.save_model(
+        onnx_model(weight=weight), file, save_as_external_data=True, location="w", size_threshold=0
+    )
+    (tmp_path / "w").unlink()
+    with pytest.raises(SettingsError, match="not a whole ONNX model"):
+        look_up(str(file), TARGET)
 
 
 def test_what_is_used_elsewhere_or_put_out_is_no_epilogue():

@@ -11,7 +11,7 @@ from chameleon_ray.measure.simulated import (
 )
 from chameleon_ray.networks import network
 from chameleon_ray.space import DesignSpace, options
-from chameleon_ray.tasks import Target
+from chameleon_ray.tasks import Target, task_from_key
 from chameleon_ray.templates import design_space
 
 SPACE = DesignSpace("toy", [options("a", (1, 2, 3)), options("b", (1, 2))])
@@ -36,6 +36,24 @@ def test_a_batch_is_timed_as_its_configs_are(cores):
         assert simulated_seconds_of(layer.task, target, space, rows[::-1]) == pytest.approx(
             times[::-1]
         )
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        "conv2d_n1_c64x28x28_k64x3x3_s1_p1_g64_float32_nchw16c_bias",
+        "conv2d_n1_c64x28x28_k64x3x3_s1_p1_g1_float32_nchw16c_winograd4_bias",
+        "matmul_b1_m197_k768_n3072_float32_bias_gelu",
+    ],
+)
+def test_it_knows_every_template(key):
+    """Positive times, which differ."""
+    task, target = task_from_key(key), Target(lanes=16, cores=2)
+    space = design_space(task, target)
+    rows = space.random(50, np.random.default_rng(0))
+    times = simulated_seconds_of(task, target, space, rows)
+    assert (times > task.flop / 200e9).all()
+    assert len({*times.round(12)}) > 5
 
 
 def test_a_tile_of_whole_registers_follows_the_formula():

@@ -12,7 +12,8 @@ from tvm.s_tir import Schedule
 from tvm.s_tir.schedule import ScheduleError
 
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Target, task_from_key
+from chameleon_ray.tasks import LayerTask, Target, task_from_key
+from chameleon_ray.templates import default_config, design_space
 from chameleon_ray.templates.activations import TASK
 from chameleon_ray.templates.cpu_layers import apply
 
@@ -29,7 +30,7 @@ def scheduled(
 
     Args:
         graph: As `packed_and_fused` makes it.
-        configs: Of each task, by its key.
+        configs: Of tasks, by their key; others have the default of their template.
         target: What for.
     """
     for name, function in list(graph.functions.items()):
@@ -40,9 +41,14 @@ def scheduled(
         if key is None:
             _by_rule(sch, target)
         else:
-            apply(sch, task_from_key(key), configs[key])
+            task = task_from_key(key)
+            apply(sch, task, configs.get(key) or _default(task, target))
         graph.update_func(name, sch.mod["main"])
     return graph
+
+
+def _default(task: LayerTask, target: Target) -> KnobValues:
+    return design_space(task, target).describe(default_config(task, target))
 
 
 def _task_of(sch: Any) -> str | None:

@@ -11,7 +11,8 @@ register tile of r vectors:
     memory           bytes that the chunks of one core stream, at `bandwidth`, doubled beyond L2
     unrolling        code below 8 or above 4096 FMAs costs 15%
 
-A wrong choice of `unroll_explicit` costs 3%, and each repeat carries 1% of seeded noise.
+A wrong choice of `unroll_explicit` costs 3%, and each repeat carries 1% of seeded noise. What a
+template's features do not tell, such as the bytes that a chunk streams, costs nothing.
 """
 
 from __future__ import annotations
@@ -64,19 +65,22 @@ def simulated_seconds_of(
     """
     feature = _by_name(space, configs)
     values = space.values(configs)
-    f, y, x = (values[name] for name in ("tile_f", "tile_y", "tile_x"))
-    tile, body = feature["register_tile"], feature["body"]
-    chunks = task.batch * f[:, 0] * y[:, 0] * x[:, 0]
+    tile, chunks = feature["register_tile"], feature["parallel_chunks"]
+    body = feature.get("body", tile)
     hiding = np.minimum(1.0, tile / 12)
     spilling = np.minimum(1.0, 28 / tile)
     pressure = np.minimum(1.0, feature["fma_per_load"] / 16 / 2)
     balance = chunks / (target.cores * np.ceil(chunks / target.cores))
     unrolling = np.where((body >= 8) & (body <= 4096), 1.0, 0.85)
     wanted = (body > 64).astype(np.int64)
-    explicit = np.where(values["unroll_explicit"][:, 0] == wanted, 1.0, 0.97)
+    as_wanted = values["unroll_explicit"][:, 0] == wanted if "unroll_explicit" in values else True
+    explicit = np.where(as_wanted, 1.0, 0.97)
     peak = _PEAK_FLOPS_PER_CORE * target.cores
     compute = task.flop / (peak * hiding * spilling * pressure * balance * unrolling * explicit)
-    chunk_bytes = feature["chunk_input_bytes"] + feature["chunk_weight_bytes"]
+    chunk_bytes = sum(
+        (feature[name] for name in ("chunk_input_bytes", "chunk_weight_bytes") if name in feature),
+        np.zeros(len(configs)),
+    )
     streamed = chunk_bytes * chunks / target.cores * np.where(chunk_bytes > _L2_BYTES, 2, 1)
     seconds: Seconds = compute + streamed / _BANDWIDTH
     return seconds

@@ -213,8 +213,8 @@ def _product(call: Any) -> Matmul:
     constant = isinstance(right, ir.GenericConst)
     if theirs != ([inner] if constant else [*before, inner]):
         raise UnsupportedError("its sides have other axes than rows, columns, and a batch of both")
-    if rows == 1 or left.same_as(right):
-        raise UnsupportedError("its weights are read once: it takes as long as memory does")
+    if left.same_as(right):
+        raise UnsupportedError("both of its sides are the same")
     return Matmul(
         rows=rows, columns=columns, inner=inner, batch=math.prod(before), constant=constant
     )

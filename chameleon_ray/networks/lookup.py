@@ -10,7 +10,7 @@ from typing import Any
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import Network, Untuned, network, numbered
 from chameleon_ray.networks.source import Source, source_of
-from chameleon_ray.tasks import Layer, LayerTask, Target
+from chameleon_ray.tasks import Layer, LayerTask, Matmul, Target
 from chameleon_ray.templates import check_supported
 
 
@@ -55,12 +55,10 @@ def network_of(source: Source, graph: Any, target: Target) -> Network:
     layers, others = layers_of(graph)
     tuned, untuned = [], []
     for layer in _plain(layers) if target.kind == "cuda" else layers:
-        try:
-            check_supported(layer.task, target)
-            tuned.append(layer)
-        except UnsupportedError as error:
-            reason = str(error).removeprefix(f"{layer.task.key}: ").rstrip(".")
+        if reason := _why_not(layer, target):
             untuned.append(Untuned(what=layer.name, reason=reason, uses=layer.uses))
+        else:
+            tuned.append(layer)
     untuned += others
     if not tuned:
         raise UnsupportedError(
@@ -74,6 +72,18 @@ def network_of(source: Source, graph: Any, target: Target) -> Network:
         inputs=",".join(map(str, inputs_of(graph))),
         stem=source.stem,
     )
+
+
+def _why_not(layer: Layer, target: Target) -> str:
+    """Why a layer is not tuned; empty if it is."""
+    task = layer.task
+    try:
+        check_supported(task, target)
+    except UnsupportedError as error:
+        return str(error).removeprefix(f"{task.key}: ").rstrip(".")
+    if isinstance(task, Matmul) and task.rows == 1:
+        return "its weights are read once: it takes as long as memory does"
+    return ""
 
 
 def _plain(layers: Sequence[Layer]) -> tuple[Layer, ...]:

@@ -202,7 +202,10 @@ def _of_onnx(source: Source) -> tvm.IRModule:
 
     try:
         model = onnx.load(source.name)
+        _check_opset(source, model)
         onnx.checker.check_model(model)
+    except ChameleonError:
+        raise
     except Exception as error:  # damaged, or weights beside it that are missing
         raise SettingsError(
             f"{source.name}: not a whole ONNX model: {_first_line(error)}"
@@ -218,6 +221,18 @@ def _of_onnx(source: Source) -> tvm.IRModule:
         _check_static(source, model, names)
     with _importing(source):
         return from_onnx(model, shape_dict=shapes, keep_params_in_input=False)
+
+
+def _check_opset(source: Source, model: Any) -> None:
+    import onnx
+
+    newest = onnx.defs.onnx_opset_version()
+    opset = max((one.version for one in model.opset_import if not one.domain), default=0)
+    if opset > newest:
+        raise UnsupportedError(
+            f"{source.name}: its opset is {opset}, and onnx {onnx.__version__} knows them up to "
+            f"{newest}: update onnx, or export it with opset_version={newest} or less."
+        )
 
 
 def _check_static(source: Source, model: Any, names: list[str]) -> None:

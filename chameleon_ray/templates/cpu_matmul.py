@@ -106,7 +106,7 @@ def default_config(task: Matmul, target: Target) -> Configs:
     tiles = [
         (m, n)
         for m, n in itertools.product(divisors(rows), divisors(vectors))
-        if m * n <= _ACCUMULATORS and n <= _ACCUMULATORS // 3
+        if m * n <= _ACCUMULATORS and (n <= _ACCUMULATORS // 3 or task.rows == 1)
     ]
     m2, n2 = max(tiles, key=lambda tile: (tile[0] * tile[1]) / (tile[0] + tile[1]))
     outer = divisors(vectors // n2)
