@@ -21,6 +21,7 @@ from chameleon_ray.settings import Policy
 from chameleon_ray.storage import Place, open_folder, reason
 
 MANIFEST = "run.json"
+_WORDS = ("description", "untuned")  # of a manifest: they change nothing
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 
 
@@ -198,6 +199,6 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], at: str = "") -
         there = old.get(key)
         if isinstance(value, dict) and isinstance(there, dict):
             found += _differences(there, value, f"{at}{key}.")
-        elif json.dumps(there) != json.dumps(value) and key != "description":
+        elif json.dumps(there) != json.dumps(value) and key not in _WORDS:
             found.append(f"{at}{key} is {there!r} there and {value!r} here")
     return found

@@ -40,6 +40,15 @@ def test_the_same_settings_go_on_and_may_go_further(tmp_path):
     assert json.loads((tmp_path / "run" / "run.json").read_text())["layers"] == [1, 4]
 
 
+def test_a_model_goes_on_whatever_is_said_of_what_is_not_tuned(tmp_path):
+    """Reasons are words, layers are what is measured."""
+    model = {"layers": [[1, "a", 1]], "untuned": [["softmax", "", 1]]}
+    begin(tmp_path / "run", replace(MANIFEST, model=model))
+    begin(tmp_path / "run", replace(MANIFEST, model={**model, "untuned": []}))
+    with pytest.raises(RunFolderError, match=r"model\.layers"):
+        begin(tmp_path / "run", replace(MANIFEST, model={**model, "layers": []}))
+
+
 @pytest.mark.parametrize(
     ("other", "named"),
     [
