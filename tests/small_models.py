@@ -130,6 +130,26 @@ class Square(torch.nn.Module):
         return self.last(x)
 
 
+class Odd(torch.nn.Module):
+    """Dense layers of many axes and of none but one, views of views, axes counted from the end."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = torch.nn.Linear(8, 8)
+        self.norm = torch.nn.BatchNorm2d(3)
+        self.again = torch.nn.Linear(8, 5, bias=False)
+        self.register_buffer("vector", torch.randn(5))
+
+    def forward(self, x):
+        """From `(2, 3, 4, 8)` to a vector of four."""
+        x = self.norm(x)
+        y = torch.nn.functional.gelu(self.dense(x)) + x
+        y = torch.tanh(self.dense(y).unsqueeze(1).permute(0, -1, 2, 3, 1).squeeze(-1))
+        y = self.again(y.permute(0, 2, 3, 1).reshape(6, 4, 1, 8).transpose(-2, -3))
+        y = torch.relu(y.squeeze(1) + self.vector) @ self.vector
+        return y.flatten()[:5] @ y.reshape(4, 6).expand(4, 6)[:, :5].T.reshape(5, 4)
+
+
 class Counting(torch.nn.Module):
     """It changes a buffer of its own."""
 
@@ -199,6 +219,11 @@ def uneven():
 def square():
     """One with Winograd's forms."""
     return _made(Square)
+
+
+def odd():
+    """One with axes of all kinds."""
+    return _made(Odd)
 
 
 def counting():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import attending, mobile, residual, small, uneven, waving
+from small_models import attending, mobile, odd, residual, small, uneven, waving
 
 from chameleon_ray import tune
 from chameleon_ray.deploy.bench import bench, some_input
@@ -178,6 +178,7 @@ def run(folder, data):
         ("mobile", mobile, (1, 32, 14, 19)),
         ("attending", attending, (1, 16, 8, 12)),
         ("uneven", uneven, (1, 32, 14, 12)),
+        ("odd", odd, (2, 3, 4, 8)),
         ("waving", waving, (1, 8, 4, 9)),
     ],
 )
@@ -367,9 +368,9 @@ def test_the_form_of_a_layer_is_chosen_by_arithmetic(channels, size, form):
 
 def test_a_form_that_does_not_fit_is_refused():
     """Tiles whose number nothing divides, and other filters."""
-    for odd in (replace(BLOCKS, height=33, width=2), replace(BLOCKS, kernel_height=1)):
+    for task in (replace(BLOCKS, height=33, width=2), replace(BLOCKS, kernel_height=1)):
         with pytest.raises(UnsupportedError, match="no such form"):
-            design_space(replace(odd, form="winograd2"), TARGET)
+            design_space(replace(task, form="winograd2"), TARGET)
 
 
 @pytest.mark.slow

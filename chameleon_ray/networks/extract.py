@@ -20,6 +20,7 @@ from chameleon_ray.templates import with_best_form
 
 _CONV2D, _MATMUL = "conv2d", "matmul"
 _BLOCKS = re.compile(r"NCHW(?:(\d+)c)?")
+_MATRIX = 2  # axes
 _SIX = 6.0
 _NO_TEMPLATE = "there is no template for it yet"
 _HEAVY = ("conv1d", "conv3d", "conv2d_transpose", "conv1d_transpose", "attention")
@@ -206,6 +207,8 @@ def task_of(call: Any) -> LayerTask:
 
 def _product(call: Any) -> Matmul:
     left, right = call.args
+    if len(left.ty.shape) < _MATRIX:
+        raise UnsupportedError("its left side is a vector")
     *before, rows, inner = map(int, left.ty.shape)
     *theirs, columns = map(int, right.ty.shape)
     if str(left.ty.dtype) != "float32":

@@ -12,13 +12,16 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import ir, relax
+from tvm import ir, relax, tirx
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
 from chameleon_ray.networks.layout import rewritten
 
 _OF_EACH = ("relax.nn.relu", "relax.nn.gelu", "relax.nn.silu", "relax.sigmoid", "relax.tanh")
 _VIEWS = ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten")
+_REWRITTEN = (
+    *_OF_EACH, *_VIEWS, "relax.broadcast_to", "relax.permute_dims", "relax.matmul", "relax.add",
+)  # fmt: skip
 _MATRIX = 2  # axes
 
 
@@ -50,7 +53,7 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]
     def visit_call_(self, call: Any) -> Any:
         """TVM calls this for each operator."""
         call = super().visit_call_(call)
-        if not isinstance(call.op, ir.Op):
+        if not isinstance(call.op, ir.Op) or call.op.name not in _REWRITTEN or not _is_static(call):
             return call
         name = str(call.op.name)
         same = name == "relax.broadcast_to" and _sizes(call) == _sizes(call.args[0])
@@ -182,4 +185,12 @@ def _sizes(x: Any) -> list[int]:
 
 
 def _axes(call: Any) -> list[int]:
-    return [*map(int, call.attrs.axes)]
+    axes = range(len(_sizes(call)))
+    return [axes[int(axis)] for axis in call.attrs.axes or reversed(axes)]
+
+
+def _is_static(call: Any) -> bool:
+    """Whether the sizes of what goes in and what comes out are known."""
+    tensors = (x for x in (call, *call.args) if not isinstance(x, relax.ShapeExpr))
+    shapes = [getattr(x.ty, "shape", None) for x in tensors]
+    return all(s is not None and all(isinstance(n, int | tirx.IntImm) for n in s) for s in shapes)

@@ -131,7 +131,7 @@ def _left(sch: Any, conv: Any, values: KnobValues) -> None:
     tile = values["tile_m"][2]
     padding = [one for one in sch.get_producers(conv) if not _makes_panels(sch, one)]
     if values["pack"][0]:
-        copied = sch.cache_read(conv, 0, "global")
+        copied = sch.cache_read(conv, 0, "global", [conv])
         sch.transform_layout(
             copied,
             ("write", 0),
