@@ -80,6 +80,8 @@ class Conv2d:
             raise UnsupportedError(f"{self.key}: the filter is larger than the padded input.")
         if self.in_channels % self.groups or self.out_channels % self.groups:
             raise UnsupportedError(f"{self.key}: the channels do not divide into the groups.")
+        if self.nchw and self.block == 1:
+            raise UnsupportedError(f"{self.key}: it has no blocks, so both of its sides are NCHW.")
         if self.in_channels % self.in_block or self.out_channels % self.out_block:
             raise UnsupportedError(f"{self.key}: the channels do not divide into the blocks.")
         _check_epilogue(self)

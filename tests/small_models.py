@@ -150,6 +150,22 @@ class Odd(torch.nn.Module):
         return y.flatten()[:5] @ y.reshape(4, 6).expand(4, 6)[:, :5].T.reshape(5, 4)
 
 
+class Crooked(torch.nn.Module):
+    """What looks like a bias before a norm, and like weights, and is neither."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = torch.nn.Conv2d(4, 4, 1)
+        self.norm = torch.nn.BatchNorm2d(4)
+        self.register_buffer("row", torch.randn(4))
+        self.register_buffer("thrice", torch.randn(1, 4, 6).repeat(3, 1, 1))
+
+    def forward(self, x):
+        """From `(1, 4, 3, 4)` to numbers of both."""
+        y = self.norm(self.first(x) + self.row)
+        return torch.cat([y.flatten(), (x[0, 0] @ self.thrice).flatten()])
+
+
 class Counting(torch.nn.Module):
     """It changes a buffer of its own."""
 
@@ -224,6 +240,11 @@ def square():
 def odd():
     """One with axes of all kinds."""
     return _made(Odd)
+
+
+def crooked():
+    """One that looks like others."""
+    return _made(Crooked)
 
 
 def counting():

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from small_models import attending, mobile, odd, residual, small, uneven, waving
+from small_models import attending, crooked, mobile, odd, residual, small, uneven, waving
 
 from chameleon_ray import tune
 from chameleon_ray.deploy.bench import bench, some_input
@@ -179,6 +179,7 @@ def run(folder, data):
         ("attending", attending, (1, 16, 8, 12)),
         ("uneven", uneven, (1, 32, 14, 12)),
         ("odd", odd, (2, 3, 4, 8)),
+        ("crooked", crooked, (1, 4, 3, 4)),
         ("waving", waving, (1, 8, 4, 9)),
     ],
 )
@@ -295,6 +296,7 @@ def entry(**changes):
         "compiler": "tvm",
         "config": {"tile_f": (1, 2), "unroll_explicit": (0,)},
         "seconds": 1e-3,
+        "cold_weights": True,
         "default_seconds": None,
         "machine": "some CPU",
         "run": "runs/mine",
@@ -306,6 +308,8 @@ def test_a_database_has_the_fastest_of_each_machine(tmp_path, call):
     """Exported and merged on the command line, and listed."""
     slow, fast, other = entry(seconds=2e-3), entry(), entry(model="haswell")
     assert merged([slow, other, fast, slow]) == [other, fast]
+    warm = entry(seconds=1e-4, cold_weights=False)  # less than it takes in a network
+    assert merged([warm, fast]) == merged([fast, warm]) == [fast]
     write_database([slow, other], tmp_path / "a.parquet")
     write_database([fast], tmp_path / "b.parquet")
     both = tmp_path / "both.parquet"

@@ -103,6 +103,12 @@ def test_a_library_is_as_large_as_the_weights(folder):
 
 
 @pytest.mark.skipif(shutil.which("g++") is None, reason="there is no g++")
+def test_its_examples_use_the_threads_that_it_was_made_for(folder):
+    """Unless the environment says otherwise."""
+    assert 'setenv("TVM_NUM_THREADS", "1", 0)' in (folder / "run.cc").read_text()
+    assert 'setdefault("TVM_NUM_THREADS", "1")' in (folder / "run.py").read_text()
+
+
 def test_its_example_in_cpp_computes_what_python_does(folder, tmp_path):
     """Compiled by the commands in its head."""
     source = (folder / EXAMPLE_IN_CPP).read_text()

@@ -1,12 +1,13 @@
 """Convolutions, their keys and their layers."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given, settings, strategies as st
 
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.tasks import Conv2d, Layer
+from chameleon_ray.tasks import Conv2d, Layer, task_from_key
 
 
 @st.composite
@@ -97,3 +98,13 @@ def test_equal_shapes_are_one_task():
 def test_layers_have_short_names(changes, name):
     """A table's row: channels, filter, stride unless it is one, input height."""
     assert Layer(index=1, task=conv(**changes), uses=1).name == name
+
+
+def test_a_convolution_without_blocks_has_no_side_that_is_nchw_all_the_same():
+    """The same computation has one key."""
+    task = Conv2d(
+        in_channels=3, out_channels=16, height=8, width=8, kernel_height=3, kernel_width=3
+    )
+    assert task_from_key(replace(task, block=16, nchw="in").key).nchw == "in"
+    with pytest.raises(UnsupportedError, match="no blocks"):
+        replace(task, nchw="in")

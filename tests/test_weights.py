@@ -9,7 +9,7 @@ import pytest
 
 from chameleon_ray.measure.tvm import TorchKernel, TvmBuilder, resolve_target
 from chameleon_ray.measure.weights import cold
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d, Matmul, Target
 from chameleon_ray.templates import default_config, design_space
 
 TASK = Conv2d(
@@ -18,7 +18,7 @@ TASK = Conv2d(
 
 
 @pytest.mark.parametrize(
-    ("shape", "most"), [((2, 3, 3, 3, 16), 64), ((512, 512, 9), 7), ((1 << 24,), 1), ((3, 5), 64)]
+    ("shape", "most"), [((2, 3, 3, 3, 16), 64), ((512, 512, 9), 7), ((1 << 24,), 2), ((3, 5), 64)]
 )
 def test_copies_share_no_memory_and_begin_at_a_cache_line(shape: tuple[int, ...], most: int):
     found = cold(shape)
@@ -48,6 +48,16 @@ def test_a_kernel_is_timed_on_one_after_the_other_and_checked_on_its_own(cold_we
     timed, own = [*seen[:3], *seen[4:]], seen[3]
     assert len({*timed}) == (5 if cold_weights else 1)
     assert (own in timed) != cold_weights
+
+
+def test_what_another_operator_wrote_is_not_cold():
+    """Both sides of a product of attention."""
+    target = resolve_target(Target())
+    task = Matmul(rows=4, inner=8, columns=16, constant=False)
+    space = design_space(task, target)
+    builder = TvmBuilder(target, seed=0)
+    kernel = builder.build(task, space.describe(default_config(task, target)))
+    assert len({next(kernel._filters).data_ptr() for _ in range(5)}) == 1
 
 
 def test_torch_has_them_from_memory_too():

@@ -37,7 +37,7 @@ def best_configs(places: Iterable[Place], target: Target) -> dict[str, Entry]:
     for place in places:
         for entry in _fitting(place, target):
             before = found.get(entry.task)
-            if before is None or entry.seconds < before.seconds:
+            if before is None or entry.rank < before.rank:
                 found[entry.task] = entry
     return {entry.task: entry for entry in _shipped(target)} | found
 
@@ -57,7 +57,7 @@ def best_of(task: LayerTask, found: Mapping[str, Entry]) -> Entry | None:
     if exact := found.get(task.key):
         return exact
     alike = [best for key, best in found.items() if _plain(task_from_key(key)) == _plain(task)]
-    return min(alike, key=lambda best: best.seconds, default=None)
+    return min(alike, key=lambda best: best.rank, default=None)
 
 
 def network_in(run: Place) -> Network:

@@ -23,7 +23,7 @@ from chameleon_ray.store import shown
 from chameleon_ray.tasks import Target
 
 SUFFIX = ".parquet"
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +37,7 @@ class Entry:
         compiler: Name and version of what made the code.
         config: Knob values.
         seconds: What it took.
+        cold_weights: Whether it read its filters from memory then, as it does in a network.
         default_seconds: What the default took beside it, if it was timed.
         machine: In words.
         run: Where it was measured.
@@ -51,6 +52,7 @@ class Entry:
     compiler: str
     config: KnobValues
     seconds: float
+    cold_weights: bool
     default_seconds: float | None
     machine: str
     run: str
@@ -60,6 +62,11 @@ class Entry:
         """Of which a database has one entry."""
         known = self.task, self.kind, self.model, self.lanes, self.cores
         return *known, self.template, self.compiler
+
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """The less the better: what was timed as in a network, then what took less."""
+        return not self.cold_weights, self.seconds
 
     def for_target(self, target: Target) -> bool:
         """Whether it is for as many cores and lanes, be it on another CPU."""
@@ -80,6 +87,7 @@ def entries_of(run: Place) -> list[Entry]:
             f"{shown(run)}: it was measured on {machine or 'a machine that it does not name'}, and "
             "what is deployed takes times of a CPU."
         )
+    cold_weights = bool(manifest.get("env_settings", {}).get("cold_weights", False))
     records, _ = read_records(run)
     found = []
     for layer in network_of(manifest).layers:
@@ -96,6 +104,7 @@ def entries_of(run: Place) -> list[Entry]:
                     compiler=str(manifest.get("compiler", "")),
                     config=result.best_config,
                     seconds=result.best_seconds,
+                    cold_weights=cold_weights,
                     default_seconds=result.default_seconds,
                     machine=machine,
                     run=shown(run),
@@ -105,10 +114,10 @@ def entries_of(run: Place) -> list[Entry]:
 
 
 def merged(entries: Iterable[Entry]) -> list[Entry]:
-    """One entry for each task on each kind of machine: the fastest. By task and machine."""
+    """One entry for each task on each kind of machine: the best. By task and machine."""
     best: dict[tuple[object, ...], Entry] = {}
     for entry in entries:
-        if entry.key not in best or entry.seconds < best[entry.key].seconds:
+        if entry.key not in best or entry.rank < best[entry.key].rank:
             best[entry.key] = entry
     return sorted(best.values(), key=lambda entry: tuple(map(str, entry.key)))
 
@@ -126,7 +135,7 @@ def write_database(entries: Sequence[Entry], file: Path) -> None:
         {name: getattr(entry, name) for name in _COLUMNS} | {"config": json.dumps(entry.config)}
         for entry in entries
     ]
-    types = {str: pa.string(), int: pa.int32(), float: pa.float64()}
+    types = {str: pa.string(), int: pa.int32(), float: pa.float64(), bool: pa.bool_()}
     schema = pa.schema(
         [(name, types[kind]) for name, kind in _COLUMNS.items()],
         metadata={"chameleon_ray_database": str(_VERSION)},
@@ -152,10 +161,11 @@ def read_database(file: Path) -> list[Entry]:
     try:
         table = pq.read_table(file)
         version = int((table.schema.metadata or {})[b"chameleon_ray_database"])
-        if version > _VERSION:
+        if version != _VERSION:
+            remedy = "update" if version > _VERSION else "export it anew from its runs"
             raise SettingsError(
-                f"{file}: a newer chameleon-ray wrote it (version {version}; this one reads "
-                f"{_VERSION}): update."
+                f"{file}: another chameleon-ray wrote it (version {version}; this one reads "
+                f"{_VERSION}): {remedy}."
             )
         return [_entry(row) for row in table.to_pylist()]
     except FileNotFoundError:
@@ -181,6 +191,7 @@ _COLUMNS: dict[str, type] = {
     "compiler": str,
     "config": str,
     "seconds": float,
+    "cold_weights": bool,
     "default_seconds": float,
     "machine": str,
     "run": str,

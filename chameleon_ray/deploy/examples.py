@@ -36,7 +36,7 @@ def in_cpp(library: str, inputs: Sequence[Input], threads: int) -> str:
     tensors = (f'zeros({{{", ".join(map(str, one.shape))}}}, "{one.dtype}")' for one in inputs)
     return (
         _CPP.replace("LIBRARY", library)
-        .replace("THREADS", str(threads), 1)
+        .replace("CORES", str(threads))
         .replace("ARGUMENTS", ", ".join([*tensors, "prepared"]))
     )
 
@@ -76,7 +76,7 @@ double milliseconds() {
 }
 
 int main(int count, char** arguments) {
-  setenv("TVM_NUM_THREADS", "THREADS", 0);
+  setenv("TVM_NUM_THREADS", "CORES", 0);
   double start = milliseconds();
   ffi::Module library = ffi::Module::LoadFromFile(count > 1 ? arguments[1] : "./LIBRARY");
   auto model = library->GetFunction("vm_load_executable").value()().cast<ffi::Module>();

@@ -1,4 +1,4 @@
-"""A graph with its convolutions packed for their template, and everything fused. Imports TVM."""
+"""A graph with its layers packed for their template, and everything fused. Imports TVM."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _WRITES_ITS_OUTPUT = 4  # of TVM's OpPatternKind: what follows may be done befor
 def packed_and_fused(graph: tvm.IRModule, target: Target) -> tuple[tvm.IRModule, list[Filters]]:
     """The graph as calls of TIR functions that are not scheduled yet.
 
-    A convolution that has a template is computed as that has it, and the operators after it that go
+    A layer that has a template is computed as that has it, and the operators after it that go
     through its output number by number are in its function: bias, activation, the addition of a
-    residual. The block of it is annotated with its task. Its filters are packed, once and for all;
-    those that have yet to be transformed come beside it, and `main` takes them (`preparing`).
+    residual. The block of it is annotated with its task. Its weights are packed; filters that have
+    yet to be transformed come beside the graph, and `main` takes them (`preparing`).
     """
     pipeline = (
         relax.transform.CanonicalizeBindings(),
@@ -47,7 +47,7 @@ def packed_and_fused(graph: tvm.IRModule, target: Target) -> tuple[tvm.IRModule,
 
 @mutator
 class _Packing(PyExprMutator):  # type: ignore[misc]
-    """Puts a template's computation in the place of each convolution that it takes.
+    """Puts a template's computation in the place of each layer that it takes.
 
     And `exp` and `erf` in the place of functions that are made of them, as there are forms of those
     for vectors.

@@ -14,7 +14,7 @@ import torch
 
 from chameleon_ray.deploy.best import best_configs, best_of, cores_of
 from chameleon_ray.deploy.database import Entry
-from chameleon_ray.errors import SettingsError, UnknownNameError
+from chameleon_ray.errors import RunFolderError, SettingsError, UnknownNameError
 from chameleon_ray.history import load, network_of, read_manifest
 from chameleon_ray.network_tuner import tune
 from chameleon_ray.networks import Network
@@ -136,15 +136,19 @@ def tuned(
     run = _run_for(network, target, asked.run)
     open_layers = sorted(unknown - _done(run, asked))
     if open_layers:
-        tune(
-            network,
-            env=replace(load_env("cpu")[1], cores=target.cores),
-            policy=asked.policy,
-            layers=open_layers,
-            trials=asked.trials,
-            time_budget_seconds=asked.time_budget_seconds,
-            run=run,
-        )
+        try:
+            tune(
+                network,
+                env=replace(load_env("cpu")[1], cores=target.cores),
+                policy=asked.policy,
+                layers=open_layers,
+                trials=asked.trials,
+                time_budget_seconds=asked.time_budget_seconds,
+                run=run,
+            )
+        except RunFolderError as error:
+            warnings.warn(f"chameleon: nothing is tuned: {error}", stacklevel=4)
+            return best
     folder = open_folder(run)
     if MANIFEST not in folder.names():
         warnings.warn("chameleon: the time was over before anything was measured", stacklevel=4)

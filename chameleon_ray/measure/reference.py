@@ -39,7 +39,7 @@ def epilogue_inputs(task: LayerTask, seed: int) -> tuple[Array, ...]:
 def after_epilogue(
     output: torch.Tensor, task: LayerTask, arrays: Sequence[torch.Tensor]
 ) -> torch.Tensor:
-    """The output of a convolution after all steps of its epilogue."""
+    """The output of a layer after all steps of its epilogue."""
     left = iter(arrays)
     for step in task.epilogue:
         match step:

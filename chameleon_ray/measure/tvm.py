@@ -34,7 +34,7 @@ from chameleon_ray.measure.reference import (
 )
 from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, LayerTask, Target
+from chameleon_ray.tasks import Conv2d, LayerTask, Matmul, Target
 from chameleon_ray.templates import filters_of, schedule
 
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
@@ -143,8 +143,10 @@ class TorchKernel:
     def __init__(self, task: LayerTask, seed: int, *, cold: bool) -> None:
         data, weight = inputs(task, seed)
         self._data, *self._others = map(torch.tensor, (data, *epilogue_inputs(task, seed)))
-        filters = weights.cold(weight.shape) if cold else [weight]
-        self._filters = itertools.cycle(map(torch.from_numpy, filters))
+        filters = _as_in_torch(weight, task)
+        copies = map(torch.from_numpy, weights.cold(filters.shape) if cold else [filters])
+        product = isinstance(task, Matmul) and task.constant
+        self._filters = itertools.cycle([copy.mT if product else copy for copy in copies])
         self._task, first = task, task.epilogue[:1]
         self._bias = self._others.pop(0).flatten() if first == ("bias",) else None
         self._rest = replace(task, epilogue=task.epilogue[1:]) if first == ("bias",) else task
@@ -164,6 +166,12 @@ class TorchKernel:
         return 0.0
 
 
+def _as_in_torch(weight: npt.NDArray[np.float32], task: LayerTask) -> npt.NDArray[np.float32]:
+    """Filters as they are; of a dense layer, a row for each column."""
+    product = isinstance(task, Matmul) and task.constant
+    return np.ascontiguousarray(weight.T) if product else weight
+
+
 @lru_cache(maxsize=_TASKS)
 def _inputs(task: LayerTask, lanes: int, seed: int) -> tuple[Any, ...]:
     """Input, packed filters, and what the epilogue takes, in blocks as the task has them."""
@@ -179,7 +187,7 @@ def _inputs(task: LayerTask, lanes: int, seed: int) -> tuple[Any, ...]:
 @lru_cache(maxsize=_TASKS)
 def _cold_filters(shape: tuple[int, ...]) -> Iterator[Any]:
     """One after the other, for ever; those of a shape share them, and so where they are."""
-    return itertools.cycle(map(tvm.runtime.from_dlpack, weights.cold(shape)))
+    return itertools.cycle([*map(tvm.runtime.from_dlpack, weights.cold(shape))])
 
 
 @lru_cache(maxsize=_TASKS)
@@ -206,12 +214,12 @@ class TvmBuilder:
 
     def build(self, task: LayerTask, config: KnobValues) -> Kernel:
         """The kernel of one config, or torch's if the config is empty."""
+        cold = self._cold and (isinstance(task, Conv2d) or task.constant)
         if not config:
-            return TorchKernel(task, self._seed, cold=self._cold)
+            return TorchKernel(task, self._seed, cold=cold)
         module = schedule(task, self.target, config)
         executable = tvm.compile(module, target=self._tvm_target)
-        lanes, cold = self.target.lanes, self._cold
-        return TvmKernel(executable["main"], task, lanes, self._seed, cold=cold)
+        return TvmKernel(executable["main"], task, self.target.lanes, self._seed, cold=cold)
 
 
 class TimedRunner:

@@ -22,10 +22,10 @@ _LINE = 16  # numbers of a cache line, at which each begins
 
 
 def cold(shape: Sequence[int]) -> list[Array]:
-    """Filters of a shape, which share no memory; one, if it takes the whole pool and more."""
+    """Filters of a shape, which share no memory; one, if it is larger than the whole pool."""
     size = int(np.prod(shape))
     stride = -(-size // _LINE) * _LINE
-    pool = _pool(max(_POOL, stride))
+    pool = _pool(max(_POOL, 2 * stride if stride <= _POOL else stride))
     copies = min(_MOST, len(pool) // stride)
     return [pool[at : at + size].reshape(shape) for at in range(0, copies * stride, stride)]
 

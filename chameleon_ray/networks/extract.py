@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import ir, relax
+from tvm import ir, relax, tirx
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import Untuned, numbered
@@ -157,6 +157,8 @@ def _step(call: Any, variable: Any, *, of_columns: bool) -> Step | None:
             return name
         case "add":
             (other,) = [x for x in call.args if not x.same_as(variable)] or [variable]
+            if not _is_static(other):
+                return None
             shape, theirs = [[*map(int, x.ty.shape)] for x in (variable, other)]
             if isinstance(other, ir.GenericConst):
                 return "bias" if theirs in _biases(shape, of_columns=of_columns) else None
@@ -202,7 +204,14 @@ def task_of(call: Any) -> LayerTask:
     Raises:
         UnsupportedError: No task says what it computes; the message says why.
     """
+    if not all(map(_is_static, (call, *call.args))):
+        raise UnsupportedError("its sizes are not known before it runs")
     return _product(call) if _name(call) == _MATMUL else _convolution(call)
+
+
+def _is_static(x: Any) -> bool:
+    shape = getattr(x.ty, "shape", None)
+    return shape is not None and all(isinstance(n, int | tirx.IntImm) for n in shape)
 
 
 def _product(call: Any) -> Matmul:
@@ -269,5 +278,6 @@ def _has_known_layout(attributes: Any) -> bool:
 
 
 def _shown(call: Any) -> str:
-    shapes = ["x".join(str(int(n)) for n in argument.ty.shape) for argument in call.args[:2]]
+    known = [argument for argument in call.args[:2] if _is_static(argument)]
+    shapes = ["x".join(str(int(n)) for n in argument.ty.shape) for argument in known]
     return f"{_name(call)} {', '.join(shapes)}"

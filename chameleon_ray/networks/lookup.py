@@ -82,7 +82,7 @@ def _why_not(layer: Layer, target: Target) -> str:
     except UnsupportedError as error:
         return str(error).removeprefix(f"{task.key}: ").rstrip(".")
     if isinstance(task, Matmul) and task.rows == 1:
-        return "its weights are read once: it takes as long as memory does"
+        return "nothing to tune: its weights are packed, and read once"
     return ""
 
 

@@ -103,6 +103,9 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]
         if weights is None or len(_sizes(left)) == _MATRIX == len(_sizes(right)):
             return call
         *before, inner = _sizes(left)
+        as_many = math.prod(before) * _sizes(weights)[1] == math.prod(_sizes(call))
+        if not as_many or call.ty.dtype != left.ty.dtype:
+            return call
         rows = self._visible(self._view(left, [math.prod(before), inner]))
         product = self.builder_.emit(relax.op.matmul(rows, weights))
         return self._view(product, _sizes(call))
@@ -151,7 +154,7 @@ class _Norms(PyExprMutator):  # type: ignore[misc]
             return call
         convolved, bias = origin.args
         known = isinstance(bias, ir.GenericConst) and isinstance(mean, ir.GenericConst)
-        if not known or math.prod(_sizes(bias)) != _sizes(mean)[0]:
+        if not known or not _is_of_axis(bias, convolved, int(call.attrs.axis)):
             return call
         less = relax.const(mean.value.numpy() - bias.value.numpy().reshape(-1))
         return relax.Call(call.op, [convolved, scale, shift, less, variance], call.attrs)
@@ -168,6 +171,15 @@ def _weights(right: Any) -> Any:
         return None
     each = found.reshape(-1, *found.shape[-2:])
     return relax.const(np.ascontiguousarray(each[0])) if (each == each[:1]).all() else None
+
+
+def _is_of_axis(bias: Any, x: Any, axis: int) -> bool:
+    """Whether a constant has a number for each place of `x` along an axis."""
+    if not _are_static(bias, x):
+        return False
+    sizes = _sizes(x)
+    there = [1] * (len(sizes) - len(_sizes(bias))) + _sizes(bias)
+    return there == [size if at == axis else 1 for at, size in enumerate(sizes)]
 
 
 def _is_bias(x: Any, sizes: Sequence[int]) -> bool:
@@ -191,6 +203,9 @@ def _axes(call: Any) -> list[int]:
 
 def _is_static(call: Any) -> bool:
     """Whether the sizes of what goes in and what comes out are known."""
-    tensors = (x for x in (call, *call.args) if not isinstance(x, relax.ShapeExpr))
+    return _are_static(call, *(x for x in call.args if not isinstance(x, relax.ShapeExpr)))
+
+
+def _are_static(*tensors: Any) -> bool:
     shapes = [getattr(x.ty, "shape", None) for x in tensors]
     return all(s is not None and all(isinstance(n, int | tirx.IntImm) for n in s) for s in shapes)

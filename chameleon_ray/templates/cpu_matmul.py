@@ -1,4 +1,4 @@
-"""Products of matrices on a CPU: dense layers of many rows, and those of attention.
+"""Products of matrices on a CPU: dense layers, and those of attention.
 
 The right side is packed to `(columns / lanes, inner, lanes)`, so that one vector register holds
 `lanes` columns: weights once, offline; what changes from one execution to the next, by the kernel
@@ -110,11 +110,14 @@ def default_config(task: Matmul, target: Target) -> Configs:
     ]
     m2, n2 = max(tiles, key=lambda tile: (tile[0] * tile[1]) / (tile[0] + tile[1]))
     outer = divisors(vectors // n2)
-    n0 = next((d for d in outer if d * task.batch >= _CHUNKS * target.cores), outer[-1])
+    wanted = -(-_CHUNKS * target.cores // task.batch)
+    n0 = next((d for d in outer if d >= wanted), outer[-1])
+    rest = divisors(rows // m2)
+    m0 = next((d for d in rest if d * n0 >= wanted), rest[-1])
     inner = max(d for d in divisors(task.inner) if d <= _UNROLL_STEPS[1])
     return design_space(task, target).config(
         {
-            "tile_m": (1, rows // m2, m2),
+            "tile_m": (m0, rows // m2 // m0, m2),
             "tile_n": (n0, vectors // n2 // n0, n2),
             "tile_k": (task.inner // inner, inner),
             "pack": (1 if task.rows > m2 else 0,),

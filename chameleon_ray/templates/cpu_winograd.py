@@ -3,7 +3,7 @@
 F(m x m, 3 x 3) of Lavin and Gray (2016): tiles of the input, `m + 2` on a side, are transformed,
 each of their `(m + 2)^2` points is a product of matrices (filters x channels, channels x tiles),
 and the products are transformed back. Activations are NCHWc in blocks of as many channels as a
-vector has lanes; filters are transformed once, offline, to `(m + 2, m + 2, F / lanes, C, lanes)`.
+vector has lanes; filters are transformed before, to `(m + 2, m + 2, F / lanes, C, lanes)`.
 
     tile_f      vectors of filters: in parallel (with the points), inside, and of a register tile
     tile_t      tiles: outside, inside, and of a register tile
