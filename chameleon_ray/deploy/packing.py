@@ -14,7 +14,7 @@ from tvm.relax.expr_functor import PyExprMutator, mutator
 from chameleon_ray.deploy.preparing import Filters, filters_to_prepare, with_parameter
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks.extract import tasks_in
-from chameleon_ray.networks.layout import rewritten
+from chameleon_ray.networks.graph import rewritten
 from chameleon_ray.tasks import Conv2d, LayerTask, Target
 from chameleon_ray.templates import check_supported, filters_of
 from chameleon_ray.templates.cpu_layers import output

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import ir, relax, tirx
+from tvm import ir, relax
 
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import Untuned, numbered
+from chameleon_ray.networks.graph import are_static, sizes_of
 from chameleon_ray.tasks import Conv2d, Layer, LayerTask, Matmul, Step
 from chameleon_ray.templates import with_best_form
 
@@ -157,9 +158,9 @@ def _step(call: Any, variable: Any, *, of_columns: bool) -> Step | None:
             return name
         case "add":
             (other,) = [x for x in call.args if not x.same_as(variable)] or [variable]
-            if not _is_static(other):
+            if not are_static(other):
                 return None
-            shape, theirs = [[*map(int, x.ty.shape)] for x in (variable, other)]
+            shape, theirs = map(sizes_of, (variable, other))
             if isinstance(other, ir.GenericConst):
                 return "bias" if theirs in _biases(shape, of_columns=of_columns) else None
             return "add" if theirs == shape else None
@@ -204,22 +205,17 @@ def task_of(call: Any) -> LayerTask:
     Raises:
         UnsupportedError: No task says what it computes; the message says why.
     """
-    if not all(map(_is_static, (call, *call.args))):
+    if not are_static(call, *call.args):
         raise UnsupportedError("its sizes are not known before it runs")
     return _product(call) if _name(call) == _MATMUL else _convolution(call)
 
 
-def _is_static(x: Any) -> bool:
-    shape = getattr(x.ty, "shape", None)
-    return shape is not None and all(isinstance(n, int | tirx.IntImm) for n in shape)
-
-
 def _product(call: Any) -> Matmul:
     left, right = call.args
-    if len(left.ty.shape) < _MATRIX:
+    if len(sizes_of(left)) < _MATRIX:
         raise UnsupportedError("its left side is a vector")
-    *before, rows, inner = map(int, left.ty.shape)
-    *theirs, columns = map(int, right.ty.shape)
+    *before, rows, inner = sizes_of(left)
+    *theirs, columns = sizes_of(right)
     if str(left.ty.dtype) != "float32":
         raise UnsupportedError("its type is not float32")
     constant = isinstance(right, ir.GenericConst)
@@ -234,9 +230,9 @@ def _product(call: Any) -> Matmul:
 
 def _convolution(call: Any) -> Conv2d:
     attributes = call.attrs
-    batch, in_channels, height, width, *block = map(int, call.args[0].ty.shape)
-    out_channels, _, kernel_height, kernel_width, *_ = map(int, call.args[1].ty.shape)
-    within, without = block or [1], [*map(int, call.args[1].ty.shape)][4:] or [1]
+    batch, in_channels, height, width, *in_block = sizes_of(call.args[0])
+    out_channels, _, kernel_height, kernel_width, *out_block = sizes_of(call.args[1])
+    within, without = (block[0] if block else 1 for block in (in_block, out_block))
     if not _has_known_layout(attributes):
         raise UnsupportedError("its layout is not NCHW")
     if str(call.args[0].ty.dtype) != "float32":
@@ -253,8 +249,8 @@ def _convolution(call: Any) -> Conv2d:
         raise UnsupportedError("its strides or its paddings differ from side to side")
     task = Conv2d(
         batch=batch,
-        in_channels=in_channels * within[0],
-        out_channels=out_channels * without[0],
+        in_channels=in_channels * within,
+        out_channels=out_channels * without,
         height=height,
         width=width,
         kernel_height=kernel_height,
@@ -262,8 +258,8 @@ def _convolution(call: Any) -> Conv2d:
         stride=strides[0],
         padding=padding[0],
         groups=int(attributes.groups),
-        block=max(within[0], without[0]),
-        nchw="" if within == without else "in" if within == [1] else "out",
+        block=max(within, without),
+        nchw="" if within == without else "in" if within == 1 else "out",
     )
     return with_best_form(task)
 
@@ -278,6 +274,6 @@ def _has_known_layout(attributes: Any) -> bool:
 
 
 def _shown(call: Any) -> str:
-    known = [argument for argument in call.args[:2] if _is_static(argument)]
-    shapes = ["x".join(str(int(n)) for n in argument.ty.shape) for argument in known]
+    known = [argument for argument in call.args[:2] if are_static(argument)]
+    shapes = ["x".join(map(str, sizes_of(argument))) for argument in known]
     return f"{_name(call)} {', '.join(shapes)}"

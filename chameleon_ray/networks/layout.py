@@ -9,6 +9,7 @@ import tvm
 from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
+from chameleon_ray.networks.graph import rewritten
 from chameleon_ray.templates.cpu_conv2d import groups_computed
 
 _CONV2D = "relax.nn.conv2d"
@@ -71,14 +72,6 @@ def _layouts(call: Any, lanes: int) -> list[str]:
         block if fits else layout
         for block, layout, fits in zip(blocks, _PLAIN, (within, without, without), strict=True)
     ]
-
-
-def rewritten(graph: tvm.IRModule, changing: PyExprMutator) -> tvm.IRModule:
-    """A graph after what a mutator, made for it, does to its function."""
-    main = changing.visit_expr(graph["main"])
-    found = changing.builder_.get()
-    found.update_func(graph.get_global_var("main"), main)
-    return found
 
 
 @mutator

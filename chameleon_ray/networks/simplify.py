@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import tvm
-from tvm import ir, relax, tirx
+from tvm import ir, relax
 from tvm.relax.expr_functor import PyExprMutator, mutator
 
-from chameleon_ray.networks.layout import rewritten
+from chameleon_ray.networks.graph import are_static, rewritten, sizes_of
 
 _OF_EACH = ("relax.nn.relu", "relax.nn.gelu", "relax.nn.silu", "relax.sigmoid", "relax.tanh")
 _VIEWS = ("relax.reshape", "relax.expand_dims", "relax.squeeze", "relax.flatten")
@@ -53,12 +53,16 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]
     def visit_call_(self, call: Any) -> Any:
         """TVM calls this for each operator."""
         call = super().visit_call_(call)
-        if not isinstance(call.op, ir.Op) or call.op.name not in _REWRITTEN or not _is_static(call):
+        if (
+            not isinstance(call.op, ir.Op)
+            or call.op.name not in _REWRITTEN
+            or not are_static(call, *call.args)
+        ):
             return call
         name = str(call.op.name)
-        same = name == "relax.broadcast_to" and _sizes(call) == _sizes(call.args[0])
+        same = name == "relax.broadcast_to" and sizes_of(call) == sizes_of(call.args[0])
         if same or name in _VIEWS:
-            return self._view(call.args[0], _sizes(call))
+            return self._view(call.args[0], sizes_of(call))
         match name:
             case _ if name in _OF_EACH:
                 call = self._of_each(call)
@@ -72,7 +76,7 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]
 
     def _of_each(self, call: Any) -> Any:
         rows = self._rows(call.args[0])
-        return call if rows is None else self._view(self._emit(call.op, rows), _sizes(call))
+        return call if rows is None else self._view(self._emit(call.op, rows), sizes_of(call))
 
     def _emit(self, operator: Any, *arguments: Any) -> Any:
         return self.builder_.emit(relax.Call(operator, [*arguments]))
@@ -83,7 +87,7 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]
             origin = self.lookup_binding(x)
             if isinstance(origin, relax.Call) and _is(origin, "relax.reshape"):
                 return self._view(origin.args[0], sizes)
-        return x if _sizes(x) == [*sizes] else relax.op.reshape(x, [*sizes])
+        return x if sizes_of(x) == [*sizes] else relax.op.reshape(x, [*sizes])
 
     def _permuted(self, call: Any) -> Any:
         """One permutation for two in a row; a view, if only axes of size 1 are moved."""
@@ -92,23 +96,23 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]
         if isinstance(origin, relax.Call) and _is(origin, "relax.permute_dims"):
             before = _axes(origin)
             x, axes = origin.args[0], [before[axis] for axis in axes]
-        moved = [axis for axis in axes if _sizes(x)[axis] > 1]
+        moved = [axis for axis in axes if sizes_of(x)[axis] > 1]
         if moved == sorted(moved):
-            return self._view(x, _sizes(call))
+            return self._view(x, sizes_of(call))
         return relax.op.permute_dims(x, axes)
 
     def _product(self, call: Any) -> Any:
         left, right = call.args
         weights = _weights(right)
-        if weights is None or len(_sizes(left)) == _MATRIX == len(_sizes(right)):
+        if weights is None or len(sizes_of(left)) == _MATRIX == len(sizes_of(right)):
             return call
-        *before, inner = _sizes(left)
-        as_many = math.prod(before) * _sizes(weights)[1] == math.prod(_sizes(call))
+        *before, inner = sizes_of(left)
+        as_many = math.prod(before) * sizes_of(weights)[1] == math.prod(sizes_of(call))
         if not as_many or call.ty.dtype != left.ty.dtype:
             return call
         rows = self._visible(self._view(left, [math.prod(before), inner]))
         product = self.builder_.emit(relax.op.matmul(rows, weights))
-        return self._view(product, _sizes(call))
+        return self._view(product, sizes_of(call))
 
     def _visible(self, x: Any) -> Any:
         """As an argument takes it."""
@@ -120,22 +124,22 @@ class _Simpler(PyExprMutator):  # type: ignore[misc]
         if not isinstance(origin, relax.Call) or not _is(origin, "relax.reshape"):
             return None
         rows = origin.args[0]
-        sizes = _sizes(rows)
-        return rows if len(sizes) == _MATRIX and sizes[-1:] == _sizes(x)[-1:] else None
+        sizes = sizes_of(rows)
+        return rows if len(sizes) == _MATRIX and sizes[-1:] == sizes_of(x)[-1:] else None
 
     def _sum(self, call: Any) -> Any:
         """With a bias, or with as many numbers: of rows, if one of both is a view of such."""
         for x, other in (call.args, [*call.args][::-1]):
             rows = self._rows(x)
-            if rows is None or _sizes(x) != _sizes(call):
+            if rows is None or sizes_of(x) != sizes_of(call):
                 continue
-            if _is_bias(other, _sizes(x)):
+            if _is_bias(other, sizes_of(x)):
                 same = relax.const(other.value.numpy().reshape(-1))
-            elif _sizes(other) == _sizes(x):
-                same = self._visible(self._view(other, _sizes(rows)))
+            elif sizes_of(other) == sizes_of(x):
+                same = self._visible(self._view(other, sizes_of(rows)))
             else:
                 continue
-            return self._view(self._emit(call.op, rows, same), _sizes(call))
+            return self._view(self._emit(call.op, rows, same), sizes_of(call))
         return call
 
 
@@ -175,37 +179,23 @@ def _weights(right: Any) -> Any:
 
 def _is_of_axis(bias: Any, x: Any, axis: int) -> bool:
     """Whether a constant has a number for each place of `x` along an axis."""
-    if not _are_static(bias, x):
+    if not are_static(bias, x):
         return False
-    sizes = _sizes(x)
-    there = [1] * (len(sizes) - len(_sizes(bias))) + _sizes(bias)
+    sizes = sizes_of(x)
+    there = [1] * (len(sizes) - len(sizes_of(bias))) + sizes_of(bias)
     return there == [size if at == axis else 1 for at, size in enumerate(sizes)]
 
 
 def _is_bias(x: Any, sizes: Sequence[int]) -> bool:
     """Whether it is a constant with a number for each place along the last axis."""
     last = sizes[-1]
-    return isinstance(x, ir.GenericConst) and _sizes(x)[-1:] == [last] == [math.prod(_sizes(x))]
+    return isinstance(x, ir.GenericConst) and sizes_of(x)[-1:] == [last] == [math.prod(sizes_of(x))]
 
 
 def _is(call: Any, name: str) -> bool:
     return isinstance(call.op, ir.Op) and str(call.op.name) == name
 
 
-def _sizes(x: Any) -> list[int]:
-    return [*map(int, x.ty.shape)]
-
-
 def _axes(call: Any) -> list[int]:
-    axes = range(len(_sizes(call)))
+    axes = range(len(sizes_of(call)))
     return [axes[int(axis)] for axis in call.attrs.axes or reversed(axes)]
-
-
-def _is_static(call: Any) -> bool:
-    """Whether the sizes of what goes in and what comes out are known."""
-    return _are_static(call, *(x for x in call.args if not isinstance(x, relax.ShapeExpr)))
-
-
-def _are_static(*tensors: Any) -> bool:
-    shapes = [getattr(x.ty, "shape", None) for x in tensors]
-    return all(s is not None and all(isinstance(n, int | tirx.IntImm) for n in s) for s in shapes)
