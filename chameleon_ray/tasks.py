@@ -158,11 +158,7 @@ class Conv2d:
         Raises:
             UnsupportedError: `key` was not made by `Conv2d.key`.
         """
-        match = _CONV2D.fullmatch(key)
-        if not match:
-            raise UnsupportedError(f"{key!r} is not the key of a conv2d task.")
-        found: dict[str, Any] = match.groupdict()
-        epilogue = _steps(found.pop("epilogue"))
+        found, epilogue = _parts(_CONV2D, key, kind="conv2d")
         form: Form = found.pop("form") or "direct"
         nchw: Side = found.pop("nchw") or ""
         numbers: dict[str, Any] = {name: int(text) for name, text in found.items() if text}
@@ -236,11 +232,8 @@ class Matmul:
         Raises:
             UnsupportedError: `key` was not made by `Matmul.key`.
         """
-        match = _MATMUL.fullmatch(key)
-        if not match:
-            raise UnsupportedError(f"{key!r} is not the key of a matmul task.")
-        found: dict[str, Any] = match.groupdict()
-        constant, epilogue = not found.pop("both"), _steps(found.pop("epilogue"))
+        found, epilogue = _parts(_MATMUL, key, kind="matmul")
+        constant = not found.pop("both")
         numbers: dict[str, Any] = {name: int(text) for name, text in found.items()}
         return cls(**numbers, constant=constant, epilogue=epilogue)
 
@@ -262,10 +255,16 @@ def _check_epilogue(task: LayerTask) -> None:
         raise UnsupportedError(f"{task.key}: no step {', '.join(sorted(unknown))} is known.")
 
 
-def _steps(text: str) -> tuple[Step, ...]:
-    """The end of a key, `_bias_relu`, as an epilogue; what is not known is refused by the task."""
-    steps: list[Any] = [step for step in text.split("_") if step]
-    return tuple(steps)
+def _parts(
+    pattern: re.Pattern[str], key: str, *, kind: str
+) -> tuple[dict[str, Any], tuple[Step, ...]]:
+    """What a key says, and its epilogue, of which the task refuses what is not known."""
+    match = pattern.fullmatch(key)
+    if not match:
+        raise UnsupportedError(f"{key!r} is not the key of a {kind} task.")
+    found: dict[str, Any] = match.groupdict()
+    steps: list[Any] = [step for step in found.pop("epilogue").split("_") if step]
+    return found, tuple(steps)
 
 
 def _shown(epilogue: tuple[Step, ...]) -> str:

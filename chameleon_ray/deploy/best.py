@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
-from chameleon_ray.deploy.database import SUFFIX, Entry, entries_of, read_database
+from chameleon_ray.deploy.database import SUFFIX, Entry, best_by, entries_of, read_database
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.history import network_of, read_manifest
 from chameleon_ray.measure.backend import target_of
@@ -33,13 +33,9 @@ def best_configs(places: Iterable[Place], target: Target) -> dict[str, Entry]:
             of now; the message says what differs.
         SettingsError: One is no database.
     """
-    found: dict[str, Entry] = {}
-    for place in places:
-        for entry in _fitting(place, target):
-            before = found.get(entry.task)
-            if before is None or entry.rank < before.rank:
-                found[entry.task] = entry
-    return {entry.task: entry for entry in _shipped(target)} | found
+    measured = (entry for place in places for entry in _fitting(place, target))
+    own = best_by(lambda entry: entry.task, measured)
+    return best_by(lambda entry: entry.task, _shipped(target)) | own
 
 
 def _shipped(target: Target) -> list[Entry]:

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from chameleon_ray.errors import RunFolderError, SettingsError
 from chameleon_ray.files import write_whole
@@ -24,6 +24,8 @@ from chameleon_ray.tasks import Target
 
 SUFFIX = ".parquet"
 _VERSION = 2
+
+Key = TypeVar("Key", bound=Hashable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,11 +117,18 @@ def entries_of(run: Place) -> list[Entry]:
 
 def merged(entries: Iterable[Entry]) -> list[Entry]:
     """One entry for each task on each kind of machine: the best. By task and machine."""
-    best: dict[tuple[object, ...], Entry] = {}
+    best = best_by(lambda entry: entry.key, entries)
+    return [best[key] for key in sorted(best, key=lambda key: tuple(map(str, key)))]
+
+
+def best_by(key: Callable[[Entry], Key], entries: Iterable[Entry]) -> dict[Key, Entry]:
+    """The best of those that have the same key, the first of equals."""
+    best: dict[Key, Entry] = {}
     for entry in entries:
-        if entry.key not in best or entry.rank < best[entry.key].rank:
-            best[entry.key] = entry
-    return sorted(best.values(), key=lambda entry: tuple(map(str, entry.key)))
+        before = best.get(key(entry))
+        if before is None or entry.rank < before.rank:
+            best[key(entry)] = entry
+    return best
 
 
 def write_database(entries: Sequence[Entry], file: Path) -> None:

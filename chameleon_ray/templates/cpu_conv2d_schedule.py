@@ -8,7 +8,7 @@ from tvm import te
 
 from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
 from chameleon_ray.templates.cpu_conv2d import channels_of, groups_computed
-from chameleon_ray.templates.cpu_tiling import columns_of, filter_vectors
+from chameleon_ray.templates.cpu_tiling import columns_of, filter_vectors, unroll
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -77,6 +77,5 @@ def apply(sch: Any, values: KnobValues) -> None:
         sch.parallel(sch.fuse(batch, channel, row))
         sch.vectorize(others[-1])
     sch.vectorize(lane)
-    sch.annotate(chunk, "pragma_auto_unroll_max_step", values["auto_unroll_max_step"][0])
-    sch.annotate(chunk, "pragma_unroll_explicit", values["unroll_explicit"][0])
+    unroll(sch, chunk, values)
     sch.decompose_reduction(conv, rc0)

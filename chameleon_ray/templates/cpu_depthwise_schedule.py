@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from tvm import te
 
 from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
-from chameleon_ray.templates.cpu_tiling import columns_of
+from chameleon_ray.templates.cpu_tiling import columns_of, sum_in_registers
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -57,10 +57,7 @@ def apply(sch: Any, values: KnobValues) -> None:
             batch, channel, row, *_ = sch.get_loops(pad)
             sch.parallel(sch.fuse(batch, channel, row))
         sch.vectorize(sch.get_loops(pad)[-1])
-    sch.vectorize(lane)
-    for loop in (y2, x1):
-        sch.unroll(loop)
     if values["unroll"][0]:
         sch.unroll(ry)
         sch.unroll(rx)
-    sch.decompose_reduction(conv, ry)
+    sum_in_registers(sch, conv, (y2, x1), lane, since=ry)

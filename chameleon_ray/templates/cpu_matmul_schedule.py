@@ -10,6 +10,7 @@ from tvm import te, tirx
 
 from chameleon_ray.templates.activations import TASK, last_of_epilogue
 from chameleon_ray.templates.cpu_matmul import rows_of, vectors_of
+from chameleon_ray.templates.cpu_tiling import sum_in_registers, unroll
 
 if TYPE_CHECKING:
     from chameleon_ray.space import KnobValues
@@ -118,12 +119,8 @@ def apply(sch: Any, values: KnobValues) -> None:
         *before, _, _ = sch.get_loops(panels)
         sch.parallel(sch.fuse(*before))
         sch.vectorize(sch.get_loops(panels)[-1])
-    for loop in (m2, n2):
-        sch.unroll(loop)
-    sch.vectorize(lane)
-    sch.annotate(chunk, "pragma_auto_unroll_max_step", values["auto_unroll_max_step"][0])
-    sch.annotate(chunk, "pragma_unroll_explicit", 1)
-    sch.decompose_reduction(conv, k0)
+    unroll(sch, chunk, values)
+    sum_in_registers(sch, conv, (m2, n2), lane, since=k0)
 
 
 def _left(sch: Any, conv: Any, values: KnobValues) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from chameleon_ray.space import BoolArray, Constraint, Values
+from chameleon_ray.space import BoolArray, Constraint, KnobValues, Values
 from chameleon_ray.tasks import Conv2d, Target
 
 Integers = npt.NDArray[np.int64]
@@ -54,6 +55,21 @@ def evenly_cut(extent: int) -> int:
 
 def _has_even_cut(extent: int) -> bool:
     return any(extent % part == 0 for part in range(_NARROW // 4, _NARROW))
+
+
+def unroll(sch: Any, chunk: Any, values: KnobValues) -> None:
+    """Unroll what is inside a chunk, up to `auto_unroll_max_step`; TVM does, or LLVM may."""
+    (explicit,) = values.get("unroll_explicit", (1,))
+    sch.annotate(chunk, "pragma_auto_unroll_max_step", values["auto_unroll_max_step"][0])
+    sch.annotate(chunk, "pragma_unroll_explicit", explicit)
+
+
+def sum_in_registers(sch: Any, block: Any, tile: Sequence[Any], lane: Any, *, since: Any) -> None:
+    """A tile of vectors, summed up from the loop `since` on."""
+    for loop in tile:
+        sch.unroll(loop)
+    sch.vectorize(lane)
+    sch.decompose_reduction(block, since)
 
 
 def divisors(number: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from tvm import te, tirx
 
 from chameleon_ray.templates.activations import TASK, last_of_epilogue, output_shape, with_padding
+from chameleon_ray.templates.cpu_tiling import sum_in_registers, unroll
 from chameleon_ray.templates.cpu_winograd import SIDES, matrices, tiles_of
 
 if TYPE_CHECKING:
@@ -127,12 +128,8 @@ def _products(sch: Any, values: KnobValues) -> None:
     written = sch.cache_write(block, 0, "local")
     sch.reverse_compute_at(written, t1)
     sch.vectorize(sch.get_loops(written)[-1])
-    for loop in (f2, t2):
-        sch.unroll(loop)
-    sch.vectorize(lane)
-    sch.annotate(chunk, "pragma_auto_unroll_max_step", values["auto_unroll_max_step"][0])
-    sch.annotate(chunk, "pragma_unroll_explicit", 1)
-    sch.decompose_reduction(block, rc0)
+    unroll(sch, chunk, values)
+    sum_in_registers(sch, block, (f2, t2), lane, since=rc0)
 
 
 def _outputs(sch: Any, out: Any) -> None:
