@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, ClassVar, Literal, Protocol, get_args
 
 from chameleon_ray.errors import UnsupportedError
 
@@ -112,6 +112,16 @@ class Conv2d:
         return (self.width + 2 * self.padding - self.kernel_width) // self.stride + 1
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """As torch has it, `(N, C, H, W)`."""
+        return self.batch, self.in_channels, self.height, self.width
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """As torch has it, `(N, F, OH, OW)`."""
+        return self.batch, self.out_channels, self.out_height, self.out_width
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         """Of the filters, as torch has them."""
         per_filter = self.in_channels // self.groups, self.kernel_height, self.kernel_width
@@ -120,7 +130,7 @@ class Conv2d:
     @property
     def output(self) -> tuple[int, ...]:
         """Channels, rows and columns of what comes out."""
-        return self.out_channels, self.out_height, self.out_width
+        return self.output_shape[1:]
 
     @property
     def flop(self) -> int:
@@ -179,6 +189,9 @@ class Matmul:
         UnsupportedError: A size is not positive, or the epilogue has a step that is not known.
     """
 
+    in_block: ClassVar[int] = 1  # nothing of it lies in blocks
+    out_block: ClassVar[int] = 1
+
     rows: int
     columns: int
     inner: int
@@ -193,6 +206,16 @@ class Matmul:
         _check_epilogue(self)
 
     @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Of the left side, `(batch, rows, inner)`."""
+        return self.batch, self.rows, self.inner
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """`(batch, rows, columns)`."""
+        return self.batch, self.rows, self.columns
+
+    @property
     def weight_shape(self) -> tuple[int, ...]:
         """Of the right side, before it is packed."""
         sizes = self.inner, self.columns
@@ -201,8 +224,7 @@ class Matmul:
     @property
     def output(self) -> tuple[int, ...]:
         """Products, if they are several, rows and columns of what comes out."""
-        sizes = self.rows, self.columns
-        return (self.batch, *sizes) if self.batch > 1 else sizes
+        return self.output_shape if self.batch > 1 else self.output_shape[1:]
 
     @property
     def flop(self) -> int:

@@ -22,7 +22,6 @@ from chameleon_ray.measure.reference import (
     Array,
     expected,
     inputs,
-    output_shape,
     relative_error,
 )
 from chameleon_ray.measure.timing import calls_of, take_repeats
@@ -153,7 +152,7 @@ class CudaKernel:
         gpu.poison(on_gpu.addresses["conv"], on_gpu.right.nbytes)
         self._launch()
         gpu.wait()
-        found = gpu.download(on_gpu.addresses["conv"], output_shape(self._task))
+        found = gpu.download(on_gpu.addresses["conv"], self._task.output_shape)
         return relative_error(found, on_gpu.right)
 
     def close(self) -> None:

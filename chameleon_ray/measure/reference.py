@@ -20,7 +20,7 @@ def inputs(task: LayerTask, seed: int) -> tuple[Array, Array]:
     Or `(batch,rows,inner)` and `(inner,columns)`, after a batch if that is not constant.
     """
     rng = np.random.default_rng(seed)
-    data = rng.standard_normal(_input_shape(task), dtype=np.float32)
+    data = rng.standard_normal(task.input_shape, dtype=np.float32)
     return data, rng.standard_normal(task.weight_shape, dtype=np.float32)
 
 
@@ -31,7 +31,7 @@ def epilogue_inputs(task: LayerTask, seed: int) -> tuple[Array, ...]:
     """
     rng = np.random.default_rng((seed, 1))
     of_bias = (task.columns,) if isinstance(task, Matmul) else (1, task.out_channels, 1, 1)
-    shapes = {"bias": of_bias, "add": output_shape(task)}
+    shapes = {"bias": of_bias, "add": task.output_shape}
     takes = [shapes[step] for step in task.epilogue if step in shapes]
     return tuple(rng.standard_normal(shape, dtype=np.float32) for shape in takes)
 
@@ -70,19 +70,6 @@ def unblocked(array: Array) -> Array:
         return array
     n, c, h, w, block = array.shape
     return array.transpose(0, 1, 4, 2, 3).reshape(n, c * block, h, w)
-
-
-def _input_shape(task: LayerTask) -> tuple[int, ...]:
-    if isinstance(task, Matmul):
-        return task.batch, task.rows, task.inner
-    return task.batch, task.in_channels, task.height, task.width
-
-
-def output_shape(task: LayerTask) -> tuple[int, ...]:
-    """`(N, F, OH, OW)`, or `(batch, rows, columns)`."""
-    if isinstance(task, Matmul):
-        return task.batch, task.rows, task.columns
-    return task.batch, task.out_channels, task.out_height, task.out_width
 
 
 def by_torch(

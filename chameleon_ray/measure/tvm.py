@@ -28,7 +28,6 @@ from chameleon_ray.measure.reference import (
     epilogue_inputs,
     expected,
     inputs,
-    output_shape,
     relative_error,
     unblocked,
 )
@@ -36,6 +35,7 @@ from chameleon_ray.measure.timing import calls_of, take_repeats
 from chameleon_ray.space import KnobValues
 from chameleon_ray.tasks import Conv2d, LayerTask, Matmul, Target
 from chameleon_ray.templates import filters_of, schedule
+from chameleon_ray.templates.activations import output_shape
 
 _VECTOR_FEATURES = ("sse", "avx", "amx", "fma", "f16c", "bmi", "neon", "sve")
 _LANES = (("avx512f", 16), ("avx", 8), ("", 4))
@@ -143,10 +143,10 @@ class TorchKernel:
     def __init__(self, task: LayerTask, seed: int, *, cold: bool) -> None:
         data, weight = inputs(task, seed)
         self._data, *self._others = map(torch.tensor, (data, *epilogue_inputs(task, seed)))
-        filters = _as_in_torch(weight, task)
-        copies = map(torch.from_numpy, weights.cold(filters.shape) if cold else [filters])
-        product = isinstance(task, Matmul) and task.constant
-        self._filters = itertools.cycle([copy.mT if product else copy for copy in copies])
+        dense = isinstance(task, Matmul) and task.constant
+        weight = np.ascontiguousarray(weight.T) if dense else weight  # as torch.nn.Linear has it
+        copies = map(torch.from_numpy, weights.cold(weight.shape) if cold else [weight])
+        self._filters = itertools.cycle([copy.mT if dense else copy for copy in copies])
         self._task, first = task, task.epilogue[:1]
         self._bias = self._others.pop(0).flatten() if first == ("bias",) else None
         self._rest = replace(task, epilogue=task.epilogue[1:]) if first == ("bias",) else task
@@ -166,22 +166,13 @@ class TorchKernel:
         return 0.0
 
 
-def _as_in_torch(weight: npt.NDArray[np.float32], task: LayerTask) -> npt.NDArray[np.float32]:
-    """Filters as they are; of a dense layer, a row for each column."""
-    product = isinstance(task, Matmul) and task.constant
-    return np.ascontiguousarray(weight.T) if product else weight
-
-
 @lru_cache(maxsize=_TASKS)
 def _inputs(task: LayerTask, lanes: int, seed: int) -> tuple[Any, ...]:
     """Input, packed filters, and what the epilogue takes, in blocks as the task has them."""
     data, weight = inputs(task, seed)
-    others = epilogue_inputs(task, seed)
-    if isinstance(task, Conv2d):
-        data = blocked(data, task.in_block)
-        others = tuple(blocked(array, task.out_block) for array in others)
+    others = (blocked(array, task.out_block) for array in epilogue_inputs(task, seed))
     filters = filters_of(weight, task, Target(lanes=lanes))
-    return tuple(map(tvm.runtime.tensor, (data, filters, *others)))
+    return tuple(map(tvm.runtime.tensor, (blocked(data, task.in_block), filters, *others)))
 
 
 @lru_cache(maxsize=_TASKS)
@@ -192,10 +183,7 @@ def _cold_filters(shape: tuple[int, ...]) -> Iterator[Any]:
 
 @lru_cache(maxsize=_TASKS)
 def _output(task: LayerTask) -> Any:
-    out = np.empty(output_shape(task), dtype=task.dtype)
-    if isinstance(task, Conv2d):
-        out = blocked(out, task.out_block)
-    return tvm.runtime.empty(out.shape, task.dtype)
+    return tvm.runtime.empty(output_shape(task), task.dtype)
 
 
 @lru_cache(maxsize=_TASKS)

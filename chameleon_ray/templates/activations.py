@@ -17,22 +17,18 @@ TASK = "chameleon.task"  # annotates the block `conv` of a layer with the key of
 
 def input_shape(task: LayerTask) -> tuple[int, ...]:
     """NCHW, or NCHWc in the task's blocks; of a product, `(rows, inner)` after its batch."""
-    if isinstance(task, Matmul):
-        return task.batch, task.rows, task.inner
-    return _shape(task.batch, task.in_channels, task.height, task.width, block=task.in_block)
+    return _in_blocks(task.input_shape, task.in_block)
 
 
 def output_shape(task: LayerTask) -> tuple[int, ...]:
     """As of inputs."""
-    t = task
-    if isinstance(t, Matmul):
-        return t.batch, t.rows, t.columns
-    return _shape(t.batch, t.out_channels, t.out_height, t.out_width, block=t.out_block)
+    return _in_blocks(task.output_shape, task.out_block)
 
 
-def _shape(batch: int, channels: int, height: int, width: int, *, block: int) -> tuple[int, ...]:
+def _in_blocks(shape: tuple[int, ...], block: int) -> tuple[int, ...]:
     if block == 1:
-        return batch, channels, height, width
+        return shape
+    batch, channels, height, width = shape
     return batch, channels // block, height, width, block
 
 
