@@ -49,6 +49,9 @@ class PpoSettings:
         starts: `random`, or `best`: a quarter of the walks start at the best measured configs.
         resample_unordered: Knobs without an order jump to a random choice instead of stepping.
         workers: Rollout worker processes; 0 rolls out in the layer's own process.
+        agent: `own` is the paper's, made for one space's knobs. `tokens` walks any space, sees what
+            the score did after its last steps and is paid for scoring better than before; it knows
+            neither `temperature` nor `early_stop`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -71,6 +74,7 @@ class PpoSettings:
     starts: Literal["random", "best"] = "best"
     resample_unordered: bool = True
     workers: Annotated[Whole, Field(ge=0)] = 0
+    agent: Literal["own", "tokens"] = "own"
 
     def __post_init__(self) -> None:
         if self.episodes % self.waves:

@@ -1,0 +1,1 @@
+"""What is carried over from one search to the next."""
