@@ -32,14 +32,13 @@ from chameleon_ray.explorers.ppo import (
     training_batch,
 )
 from chameleon_ray.explorers.rollout import Share, draw_luck
-from chameleon_ray.explorers.token_rollout import TokenRunner, share_of, true_rewards, walk_scored
+from chameleon_ray.explorers.token_rollout import TokenRunner, gains, share_of, true_rewards, walk_scored
 from chameleon_ray.lessons import Lesson, Visit, draw_lesson, visit
 from chameleon_ray.settings import PpoSettings
 from chameleon_ray.token_agent import NumpyTokenAgent
 
 Progressed = Callable[[int, float], None]
 _FRESH = 0.1  # chance that a visit's lesson is drawn anew
-_GRADIENT = 1.0  # longest gradient of an update
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,10 +171,14 @@ def _visits(
     return tuple(chosen)
 
 
+REWARDS = {"best": lambda found, true: gains(true), "stands": true_rewards, "model": lambda found, true: gains(found.scores)}
+
+
 class PretrainingRunner(TokenRunner):
     """Walks visits on any of the devices."""
 
     _devices: tuple[Device, ...] = ()
+    reward = __import__("os").environ.get("REWARD", "best")
 
     def open(self, devices: tuple[Device, ...] | ray.ObjectRef) -> None:
         """Get to know the devices, once."""
@@ -197,7 +200,7 @@ class PretrainingRunner(TokenRunner):
         times = device.times(visited.reshape(-1, visited.shape[-1])).reshape(visited.shape[:2])
         share = share_of(
             found,
-            true_rewards(found, (one.seconds / times).astype(np.float32)),
+            REWARDS[self.reward](found, (one.seconds / times).astype(np.float32)),
             moves=moves,
             worker=self.worker_index,
             discount=self.config.gamma,
@@ -252,7 +255,8 @@ class PretrainingAlgorithm(PPO):
         found = dict(group.foreach_env_runner(order, local_env_runner=False))
         for undone in set(range(workers)) - set(found):
             found.update([order(group.local_env_runner, undone)])
-        return [share for index in range(workers) for share in found[index]]
+        order_of = range(self._settings.visits)  # whoever walked, the learner sees one order
+        return [found[at % workers][at // workers] for at in order_of]
 
     def weights(self) -> dict[str, Any]:
         """The agent's present weights, float32 arrays by name."""
@@ -284,7 +288,6 @@ class _Order:
 
 
 def _set_rate(learner: Any, rate: float) -> None:
-    for optimizer in learner.get_optimizers_for_module(DEFAULT_MODULE_ID):
-        _, opt = optimizer
-        for group in opt.param_groups:
+    for _, optimizer in learner.get_optimizers_for_module(DEFAULT_MODULE_ID):
+        for group in optimizer.param_groups:
             group["lr"] = rate

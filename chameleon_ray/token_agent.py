@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium.spaces import Box, MultiDiscrete
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis.value_function_api import ValueFunctionAPI
 from ray.rllib.core.rl_module.torch import TorchRLModule
@@ -90,6 +91,17 @@ class TokenAgent(TorchRLModule, ValueFunctionAPI):
             embeddings = self._context(torch.relu(self.token(tokens)), tokens[..., :1])
         values: Tensor = self.value(torch.relu(self.critic(embeddings)))
         return values.squeeze(-1)
+
+
+def first_weights(*, hidden: int, seed: int) -> Weights:
+    """What an agent knows that has learned nothing, by name."""
+    nothing = Box(0.0, 1.0, (1,), np.float32)
+    agent = TokenAgent(
+        observation_space=nothing,
+        action_space=MultiDiscrete([3]),
+        model_config={"hidden": hidden, "seed": seed, "weights": None},
+    )
+    return {name: tensor.detach().numpy().copy() for name, tensor in agent.named_parameters()}
 
 
 @dataclass(frozen=True, slots=True)
