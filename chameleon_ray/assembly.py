@@ -8,6 +8,9 @@ import numpy as np
 
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.explorers import explorer_of, make_explorer
+from chameleon_ray.learning.beginning import BeginningExplorer, ReservingSampler
+from chameleon_ray.learning.past import Past
+from chameleon_ray.learning.warm import WarmCostModel
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
 from chameleon_ray.rounds import Round
@@ -39,6 +42,7 @@ def search(
     default: Configs | None = None,
     hopeless: int | None = 32,
     observe: Callable[[Round], None] = lambda _round: None,
+    past: Past | None = None,
 ) -> TaskTuner:
     """Search a space as a policy says. The explorer is made here; closing the search frees it.
 
@@ -54,6 +58,8 @@ def search(
         default: Measured first `(knobs,)`, if the policy is to know it; None if there is none.
         hopeless: So many failures without a success end the search in an error; None: never.
         observe: Told of each round, once its batch is measured.
+        past: What is known of other layers and devices. Then the search begins with what that
+            says; the policy's own first batch follows if it proves wrong.
 
     Returns:
         The search; nothing has been measured yet.
@@ -65,15 +71,24 @@ def search(
         space = space.with_knob_features()
     default = default if policy.default == "first" else None
     first = first_batch(space, policy, rng, default=default)
+    explorer = explorer_of(policy, space=space, seed=seed)
+    sampler = make_sampler(policy)
+    cost_model = make_cost_model(policy.cost_model, seed=seed)
+    if past is not None:
+        explorer = BeginningExplorer(explorer, past.elsewhere)
+        cost_model = model = WarmCostModel(cost_model, past, seed=seed)
+        known = int(default is not None)
+        sampler = ReservingSampler(sampler, first[known:], model)
+        first = first[:known]
     return TaskTuner(
         task,
         space,
         first=first,
         has_default=default is not None,
-        explorer=explorer_of(policy, space=space, seed=seed),
-        sampler=make_sampler(policy),
+        explorer=explorer,
+        sampler=sampler,
         measurer=measurer,
-        cost_model=make_cost_model(policy.cost_model, seed=seed),
+        cost_model=cost_model,
         budget=budget,
         rng=rng,
         phases=phases,

@@ -1,1 +1,1 @@
-"""What is carried over from one search to the next."""
+"""What earlier measurements teach: of other layers, networks, kernels and devices."""
