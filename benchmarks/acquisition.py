@@ -149,7 +149,10 @@ def evolve(spaces: Sequence[RecordedSpace], rng: np.random.Generator) -> tuple[A
         width = WIDTH * NARROWING**generation
         brood = parent + width * rng.normal(size=(CHILDREN, len(parent)))
         brood[0] = parent
-        seeds = [10_000 + 2 * generation, 10_001 + 2 * generation]  # never those that the result is judged on
+        seeds = [
+            10_000 + 2 * generation,
+            10_001 + 2 * generation,
+        ]  # never those that the result is judged on
         scores = [fitness(spaces, linear(child), seeds) for child in brood]
         chosen = np.argsort(scores)[::-1][:PARENTS]
         parent = brood[chosen].mean(axis=0)

@@ -21,7 +21,7 @@ from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 MEMBERS_ONLY = ("ppo_mean", "annealing_members", "annealing_near", "genetic_members", "descent")
 ALWAYS = ("ppo", "ppo_lr0", "ppo_keen", "annealing", "annealing_cold")
 OTHERS = ("genetic", "genetic_fresh", "random", "nearby", "enumerate")
-SPARING = ("ppo_sparing", "random_sparing", "carried_sparing")
+SPARING = ("ppo_sparing", "random_sparing", "tokens_sparing", "carried_sparing")
 TOKENS = ("tokens", "tokens_lr0", "carried", "carried_lr0")
 EXPLORERS = (*ALWAYS, *OTHERS, *MEMBERS_ONLY, *SPARING, *TOKENS)
 ENUMERABLE = 1_000_000
@@ -261,6 +261,7 @@ def build(
         "tokens_lr0": lambda: whole(replace(tokens, learning_rate=0.0)),
         "carried": lambda: carried(tokens),
         "carried_lr0": lambda: carried(replace(tokens, learning_rate=0.0)),
+        "tokens_sparing": lambda: SparingExplorer(whole(tokens), every=4),
         "carried_sparing": lambda: SparingExplorer(carried(tokens), every=4),
     }
     return makers[name]()

@@ -147,6 +147,7 @@ def propose(
     score: Score,
     history: History,
     key: Row,
+    *,
     weights: Mapping[str, Vector] | None = None,
 ) -> Row:
     """What one round of an explorer comes to."""
@@ -192,7 +193,7 @@ def loop(device: Device, best: float, options: argparse.Namespace, seed: int) ->
 
 
 def search(
-    device: Device, best: float, key: Row, weights: Mapping[str, Vector] | None = None
+    device: Device, best: float, key: Row, *, weights: Mapping[str, Vector] | None = None
 ) -> Row:
     """One search: the score after each attempt."""
     policy, seed, phases = POLICIES[key["model"]], key["seed"], Phases()

@@ -72,7 +72,7 @@ def frozen(device: Device, best: float, options: argparse.Namespace, seed: int) 
         history, score = fitted(device, MODEL, n, seed)
         for key, weights in wanted:
             plain = key | {"explorer": key["explorer"].partition("@")[0]}
-            found = propose(device, best, score, history, plain, weights)
+            found = propose(device, best, score, history, plain, weights=weights)
             renamed = {"picks": found["thompson_8"], "best_64": found["real_64"]}
             yield key | {"label": device.label} | found | renamed
 
@@ -81,7 +81,7 @@ def loop(device: Device, best: float, options: argparse.Namespace, seed: int) ->
     """The search itself with each explorer."""
     for key, weights in keys_of(device, options, options.trials, seed):
         plain = key | {"explorer": key["explorer"].partition("@")[0]}
-        yield key | {"label": device.label} | search(device, best, plain, weights)
+        yield key | {"label": device.label} | search(device, best, plain, weights=weights)
 
 
 def check(agent: AgentFile, devices: Sequence[Device]) -> None:

@@ -102,7 +102,7 @@ def worth(weights: Mapping[str, Vector], device: Device, *, seed: int) -> float:
         lesson = draw_lesson([device], 0, rng, measured=int(measured))
         one = visit(lesson, moves, rng, walkers=_WALKERS, steps=_STEPS)
         luck = draw_luck(one.seeds, one.steps, moves)
-        walk = walk_scored(agent, moves, one.starts, luck, one.score, one.best)
+        walk = walk_scored(agent, moves, one.starts, luck, score=one.score, best=one.best)
         ends = walk.walked.configs[walk.scores.argmax(axis=0), np.arange(len(one.starts))]
         found.append(float((one.seconds / device.times(ends)).max()))
     return float(np.mean(found))

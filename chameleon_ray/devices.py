@@ -21,7 +21,7 @@ from chameleon_ray.measure.simulated_gpu import gpu_seconds, gpu_space
 from chameleon_ray.networks import network
 from chameleon_ray.plugins import load
 from chameleon_ray.space import Configs, DesignSpace, Listing
-from chameleon_ray.tasks import Target, Task
+from chameleon_ray.tasks import Conv2d, Target, Task
 from chameleon_ray.templates import design_space
 
 
@@ -77,6 +77,8 @@ def _simulated(name: str, kind: str, rest: str) -> Device:
         raise SettingsError(f"{name}: name a layer by its number, {kind}:{net}:1 to {len(layers)}.")
     task = layers[int(layer) - 1].task
     if kind == "cuda":
+        if not isinstance(task, Conv2d):
+            raise SettingsError(f"{name}: the simulated GPU knows convolutions alone.")
         gpu = gpu_space(task)
         return Device(
             name=name,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -71,7 +72,7 @@ def ppo_config(
 
 
 def _module(settings: PpoSettings, seed: int, weights: Mapping[str, Vector] | None) -> RLModuleSpec:
-    networks = {"hidden": settings.hidden, "seed": seed}
+    networks: dict[str, Any] = {"hidden": settings.hidden, "seed": seed}
     if settings.agent == "tokens":
         return RLModuleSpec(module_class=TokenAgent, model_config=networks | {"weights": weights})
     networks |= {"temperature": settings.temperature}

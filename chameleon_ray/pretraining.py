@@ -1,8 +1,9 @@
 """An agent that carries over, trained by RLlib's PPO on many spaces at once.
 
 Every iteration walks on several spaces, each under a model fitted to a random subset of its
-measurements: what a search would meet. The agent sees the model's score; it is paid what its walk
-is truly worth (`explorers.token_rollout`), which a search cannot know and a recording can.
+measurements: what a search would meet. The agent sees the model's score, and is paid for finding
+what is truly faster than all that its walk had found, which a search cannot know and a recording
+can. So it may come to mistrust a score that promises more the farther it is from what was measured.
 """
 
 from __future__ import annotations
@@ -32,9 +33,10 @@ from chameleon_ray.explorers.ppo import (
     training_batch,
 )
 from chameleon_ray.explorers.rollout import Share, draw_luck
-from chameleon_ray.explorers.token_rollout import TokenRunner, gains, share_of, true_rewards, walk_scored
+from chameleon_ray.explorers.token_rollout import TokenRunner, gains, share_of, walk_scored
 from chameleon_ray.lessons import Lesson, Visit, draw_lesson, visit
 from chameleon_ray.settings import PpoSettings
+from chameleon_ray.space import Vector
 from chameleon_ray.token_agent import NumpyTokenAgent
 
 Progressed = Callable[[int, float], None]
@@ -100,8 +102,8 @@ class Trained:
     Attributes:
         weights: Of a `TokenAgent`, by its names.
         steps: Environment steps walked.
-        worth: Of each iteration, by how much a walk came to be truly better than where it began:
-            the mean over the walks, as a share of the best that its model was fitted to.
+        worth: Of each iteration, by how much the best config that a walk met is truly better than
+            where it began: the mean over the walks, as a share of the best measured one.
     """
 
     weights: dict[str, Any]
@@ -171,14 +173,10 @@ def _visits(
     return tuple(chosen)
 
 
-REWARDS = {"best": lambda found, true: gains(true), "stands": true_rewards, "model": lambda found, true: gains(found.scores)}
-
-
 class PretrainingRunner(TokenRunner):
     """Walks visits on any of the devices."""
 
     _devices: tuple[Device, ...] = ()
-    reward = __import__("os").environ.get("REWARD", "best")
 
     def open(self, devices: tuple[Device, ...] | ray.ObjectRef) -> None:
         """Get to know the devices, once."""
@@ -188,26 +186,37 @@ class PretrainingRunner(TokenRunner):
             self._devices = found
 
     def walk(self, visits: Sequence[Visit]) -> list[Share]:
-        """Walk some visits; the rewards are what the walks were truly worth."""
+        """Walk some visits; a step is paid what it found that is truly better than all before."""
         agent = NumpyTokenAgent.of(self.module.unwrapped())
         return [self._walk(agent, one) for one in visits]
 
     def _walk(self, agent: NumpyTokenAgent, one: Visit) -> Share:
         device, moves = self._devices[one.device], self._moves[one.device]
         luck = draw_luck(one.seeds, one.steps, moves)
-        found = walk_scored(agent, moves, one.starts, luck, one.score, one.best)
+        found = walk_scored(agent, moves, one.starts, luck, score=one.score, best=one.best)
         visited = found.walked.configs
         times = device.times(visited.reshape(-1, visited.shape[-1])).reshape(visited.shape[:2])
         share = share_of(
             found,
-            REWARDS[self.reward](found, (one.seconds / times).astype(np.float32)),
+            gains((one.seconds / times).astype(np.float32)),
             moves=moves,
             worker=self.worker_index,
             discount=self.config.gamma,
             gae=self.config.lambda_,
         )
-        level = share.advantages.std() + 1e-3  # spaces whose times differ little teach as much
-        return replace(share, advantages=(share.advantages - share.advantages.mean()) / level)
+        return replace(share, advantages=_standardised(share.advantages, one.steps))
+
+
+def _standardised(advantages: Vector, steps: int) -> Vector:
+    """Each step's advantages against those of the other walks at the same step.
+
+    The first steps of a walk gain most, whatever the agent does; so measured, the last ones teach
+    as much, and so do spaces whose times differ little.
+    """
+    table = advantages.reshape(-1, steps)
+    level = table.std(axis=0)
+    scaled: Vector = (table - table.mean(axis=0)) / (level + 0.1 * level.mean() + 1e-6)
+    return scaled.ravel()
 
 
 class PretrainingAlgorithm(PPO):

@@ -140,7 +140,9 @@ class NumpyTokenAgent:
         logits = mixed.reshape(n * knobs, -1) @ w["heads.weight"] + w["heads.bias"]
         deep = _layer(context, w["critic.weight"], w["critic.bias"])
         values: FloatArray = (deep @ w["value.weight"])[:, 0] + w["value.bias"]
-        return logits.reshape(n, knobs, 3).swapaxes(1, 2).reshape(n, -1), values
+        by_knob = logits.astype(np.float32, copy=False).reshape(n, knobs, 3)
+        by_direction: FloatArray = by_knob.swapaxes(1, 2).reshape(n, -1)
+        return by_direction, values
 
 
 def _layer(rows: FloatArray, weights: FloatArray, bias: FloatArray) -> FloatArray:

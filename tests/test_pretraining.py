@@ -175,7 +175,9 @@ class TestFile:
     def test_a_damaged_file(self, path, damage):
         """Cut off, something else, or empty."""
         whole = path.read_bytes()
-        path.write_bytes({"cut": whole[: len(whole) // 2], "text": b"weights", "empty": b""}[damage])
+        path.write_bytes(
+            {"cut": whole[: len(whole) // 2], "text": b"weights", "empty": b""}[damage]
+        )
         with pytest.raises(SettingsError, match="not a readable agent file"):
             load_agent(path)
 

@@ -46,6 +46,7 @@ def walk_scored(
     moves: Moves,
     starts: Configs,
     luck: Luck,
+    *,
     score: Score,
     best: Configs,
 ) -> ScoredWalk:
@@ -92,30 +93,14 @@ def gains(scores: FloatArray) -> FloatArray:
     return found
 
 
-def true_rewards(found: ScoredWalk, true: FloatArray) -> FloatArray:
-    """What each step was truly worth: how much better it is where the walk stands afterwards.
-
-    Where a walk stands, its score decides; what that is worth, the hardware. An agent that is paid
-    so comes to mistrust a score that promises more the farther it is from what was measured.
-
-    Args:
-        found: The walks.
-        true: What was visited is truly worth, 0 for a failure, `(steps + 1, n)`.
-
-    Returns:
-        float32 `(steps, n)`; they add up to what the walk came to less where it began.
-    """
-    best = np.maximum.accumulate(found.scores, axis=0)
-    went = np.ones(true.shape, dtype=np.bool_)
-    went[1:] = found.scores[1:] >= best[:-1]
-    steps = np.arange(len(true))[:, None]
-    stands = np.maximum.accumulate(np.where(went, steps, 0), axis=0)
-    worth: FloatArray = np.diff(np.take_along_axis(true, stands, axis=0), axis=0)
-    return worth
-
-
 def share_of(
-    found: ScoredWalk, rewards: FloatArray, *, moves: Moves, worker: int, discount: float, gae: float
+    found: ScoredWalk,
+    rewards: FloatArray,
+    *,
+    moves: Moves,
+    worker: int,
+    discount: float,
+    gae: float,
 ) -> Share:
     """What the learner and the search want of some walks.
 
@@ -161,7 +146,7 @@ class TokenRunner(WalkRunner):
         env = self.env.unwrapped
         luck = draw_luck(seeds, env.steps, env.moves)
         agent = NumpyTokenAgent.of(self.module.unwrapped())
-        found = walk_scored(agent, env.moves, starts, luck, score, best)
+        found = walk_scored(agent, env.moves, starts, luck, score=score, best=best)
         share = share_of(
             found,
             gains(found.scores),
