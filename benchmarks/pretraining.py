@@ -1,15 +1,21 @@
 """Does an agent that carries over reach what PPO from scratch does, with a fifth of the steps?
 
+    python benchmarks/pretraining.py walks cuda:vgg16:8 --agent runs/agent.safetensors
     python benchmarks/pretraining.py frozen cuda:vgg16:8 --agent runs/agent.safetensors
     python benchmarks/pretraining.py loop cuda:vgg16:8 --agent runs/agent.safetensors --seeds 0-19
     python benchmarks/pretraining.py frozen      (no space: tables of what is there)
 
-`frozen`: one round on models fitted once, the shipped one of so many measurements. `loop`: the
-search itself, as shipped (a walk in every fourth round). Each explorer walks with each of `--steps`
-environment steps a round (configs that it may score), paired by seed; the first of `--explorers`
-with the most steps is what the others are compared with. Spaces are named as in `explorers.py`. An
-agent is refused on a space that it was trained on. What is in `--out` is not computed again.
+`walks`: 128 walks under each of a few models, fitted to so many random measurements: what the agent
+is paid for, beside one that has learned nothing. `frozen`: one round on models fitted once, the
+shipped one of so many measurements. `loop`: the search itself, as shipped (a walk in every fourth
+round). Each explorer walks with each of `--steps` environment steps a round (configs that it may
+score), paired by seed; the first of `--explorers` with the most steps is what the others are
+compared with. Spaces are named as in `explorers.py`. An agent is refused on a space that it was
+trained on. What is in `--out` is not computed again.
 
+    promised   the best score that a walk saw; shares of the best measured config, means over walks
+    ends       what the config with that score is truly worth
+    best       the truly best config that a walk met
     reach      what the drawn functions of the model promise at best: the mean, over the functions,
                of their highest value among the candidates; 1 is the best measured config
     picks      the true score of the best of eight configs that Thompson sampling takes from them
@@ -21,7 +27,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +39,31 @@ from explorer_parts import EXPLORERS
 from explorers import KEYS, Store, fitted, propose, search
 from rich.console import Console
 
+from chameleon_ray.agent_training import worth_of
 from chameleon_ray.cli_shared import parse_seeds
+from chameleon_ray.environment import Moves
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.learning.agent_file import AgentFile, load_agent
+from chameleon_ray.lessons import draw_lesson, visit
 from chameleon_ray.scores import over_seeds, signed_rank
 from chameleon_ray.space import Vector
+from chameleon_ray.token_agent import first_weights
 
 Row = dict[str, Any]
 Weights = Mapping[str, Vector] | None
 
-FROZEN = ("reach", "picks", "best_64")
-LOOP = ("score_16", "score_32", "score_64", "score_128")
+COLUMNS = {
+    "walks": ("promised", "ends", "best"),
+    "frozen": ("reach", "picks", "best_64"),
+    "loop": ("score_16", "score_32", "score_64", "score_128"),
+}
 MODEL = "staged"
 _CARRIED = "carried"
-_SCRATCH = ("ppo", "random", "annealing", "tokens", _CARRIED)
-_SEARCHES = ("ppo_sparing", "random_sparing", "carried_sparing")
+_EXPLORERS = {
+    "walks": ("tokens", _CARRIED),
+    "frozen": ("ppo", "random", "annealing", "tokens", _CARRIED),
+    "loop": ("ppo_sparing", "random_sparing", "tokens_sparing", "carried_sparing"),
+}
 
 
 def keys_of(
@@ -77,6 +95,21 @@ def frozen(device: Device, best: float, options: argparse.Namespace, seed: int) 
             yield key | {"label": device.label} | found | renamed
 
 
+def walks(device: Device, _best: float, options: argparse.Namespace, seed: int) -> Iterator[Row]:
+    """Walks of an agent under one member of a model each."""
+    moves = Moves(device.space, early_stop=None)
+    for n in options.points:
+        rng = np.random.default_rng([seed, n, 2])
+        lesson = draw_lesson([device], 0, rng, measured=n)
+        one = visit(lesson, moves, rng, walkers=128, steps=40)
+        for key, weights in keys_of(device, options, n, seed):
+            begin = time.perf_counter()
+            mine = weights or first_weights(hidden=options.hidden, seed=seed)
+            found = asdict(worth_of(mine, device, one))
+            seconds = round(time.perf_counter() - begin, 3)
+            yield key | {"label": device.label, "seconds": seconds} | found
+
+
 def loop(device: Device, best: float, options: argparse.Namespace, seed: int) -> Iterator[Row]:
     """The search itself with each explorer."""
     for key, weights in keys_of(device, options, options.trials, seed):
@@ -98,7 +131,7 @@ def check(agent: AgentFile, devices: Sequence[Device]) -> None:
 
 def tables(rows: Sequence[Row], kind: str, first: str) -> Iterator[str]:
     """Markdown: each space and number of measurements, and all spaces together."""
-    columns = FROZEN if kind == "frozen" else LOOP
+    columns = COLUMNS[kind]
     rows = [row for row in rows if row["kind"] == kind]
     together = [row | {"space": "all", "label": "all spaces", "n": "all"} for row in rows]
     places = (rows, together) if len({(r["space"], r["n"]) for r in rows}) > 1 else (rows,)
@@ -148,7 +181,7 @@ def _difference(gains: np.ndarray, rng: np.random.Generator) -> str:
 def main() -> None:
     """Compute what is missing, and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("kind", choices=("frozen", "loop"))
+    parser.add_argument("kind", choices=tuple(COLUMNS))
     parser.add_argument("spaces", nargs="*")
     parser.add_argument("--agent", type=Path, help="a file that `chameleon-ray pretrain` wrote")
     parser.add_argument("--seeds", default="0-9")
@@ -158,12 +191,16 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("runs/pretraining"))
     options = parser.parse_args()
-    options.explorers = options.explorers or (_SCRATCH if options.kind == "frozen" else _SEARCHES)
+    options.explorers = options.explorers or _EXPLORERS[options.kind]
+    if options.kind == "walks":
+        options.steps = (5_120,)
+    options.hidden = 32
     options.store = Store(options.out / "pretraining.jsonl")
     devices = [open_device(name) for name in options.spaces]
     if options.agent is not None:
         options.label, options.agent = options.agent.stem, load_agent(options.agent)
         check(options.agent, devices)
+        options.hidden = options.agent.hidden
     run(devices, options)
     rows = [r | {"device": r["space"], "points": r["n"]} for r in options.store.rows if "n" in r]
     screen = Console(soft_wrap=True, highlight=False)
@@ -178,7 +215,7 @@ def run(devices: Sequence[Device], options: argparse.Namespace) -> None:
         if device.name not in known:
             known[device.name] = best_known(device)
             options.store.add({"kind": "best", "space": device.name, "seconds": known[device.name]})
-    make = {"frozen": frozen, "loop": loop}[options.kind]
+    make = {"walks": walks, "frozen": frozen, "loop": loop}[options.kind]
     for seed, device in itertools.product(parse_seeds(options.seeds), devices):
         for row in make(device, known[device.name], options, seed):
             options.store.add(row)

@@ -6,6 +6,7 @@ import hashlib
 import platform
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from chameleon_ray.environment import Moves
 from chameleon_ray.explorers.rollout import draw_luck
 from chameleon_ray.explorers.token_rollout import walk_scored
 from chameleon_ray.learning.agent_file import AgentFile, save_agent
-from chameleon_ray.lessons import MEASURED, draw_lesson, visit
+from chameleon_ray.lessons import MEASURED, Visit, draw_lesson, visit
 from chameleon_ray.measure.recorded import find_recorded
 from chameleon_ray.pretraining import PretrainSettings, Progressed, pretrain
 from chameleon_ray.space import Vector
@@ -83,28 +84,58 @@ def train_agent(
     return agent
 
 
-def worth(weights: Mapping[str, Vector], device: Device, *, seed: int) -> float:
-    """What walks of an agent come to on a device: the mean, over models, of the best config found.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Worth:
+    """What some walks came to, as shares of the best measured config; means over the walks.
 
-    Of each walk under one member of a model, the config where it ends counts; its fitness is a
-    share of the best that the model was fitted to, and the best of 32 walks is taken.
+    Attributes:
+        promised: The best score that a walk saw.
+        ends: What the config with that score is truly worth.
+        best: The truly best config that a walk met.
+    """
+
+    promised: float
+    ends: float
+    best: float
+
+
+def worth_of(weights: Mapping[str, Vector], device: Device, one: Visit) -> Worth:
+    """What the walks of an agent come to.
+
+    Args:
+        weights: Of a `TokenAgent`.
+        device: Where it walks.
+        one: Under which score, from where, with what luck.
+    """
+    moves = Moves(device.space, early_stop=None)
+    agent, luck = NumpyTokenAgent.from_state(weights), draw_luck(one.seeds, one.steps, moves)
+    walk = walk_scored(agent, moves, one.starts, luck, score=one.score, best=one.best)
+    configs = walk.walked.configs
+    times = device.times(configs.reshape(-1, configs.shape[-1])).reshape(configs.shape[:2])
+    true = one.seconds / times
+    ends = true[walk.scores.argmax(axis=0), np.arange(len(one.starts))]
+    return Worth(
+        promised=float(walk.scores.max(axis=0).mean()),
+        ends=float(ends.mean()),
+        best=float(true.max(axis=0).mean()),
+    )
+
+
+def worth(weights: Mapping[str, Vector], device: Device, *, seed: int) -> float:
+    """The best config that a walk of 40 steps meets: the mean over walks under two dozen models.
 
     Args:
         weights: Of a `TokenAgent`.
         device: Where it walks.
         seed: Of models and walks: equal ones are equal for all agents.
     """
-    agent = NumpyTokenAgent.from_state(weights)
     rng = np.random.default_rng([seed, 1])
     moves = Moves(device.space, early_stop=None)
     found = []
     for measured in np.repeat(MEASURED, _PER_NUMBER):
         lesson = draw_lesson([device], 0, rng, measured=int(measured))
         one = visit(lesson, moves, rng, walkers=_WALKERS, steps=_STEPS)
-        luck = draw_luck(one.seeds, one.steps, moves)
-        walk = walk_scored(agent, moves, one.starts, luck, score=one.score, best=one.best)
-        ends = walk.walked.configs[walk.scores.argmax(axis=0), np.arange(len(one.starts))]
-        found.append(float((one.seconds / device.times(ends)).max()))
+        found.append(worth_of(weights, device, one).best)
     return float(np.mean(found))
 
 

@@ -88,7 +88,7 @@ def _print(agent: AgentFile, out: Path, *, as_json: bool) -> None:
         return
     from rich.table import Table
 
-    table = Table(title=f"{out}: what walks come to on spaces that were held out")
+    table = Table(title="The best config that a walk meets, over the best measured")
     for column in ("space", "untrained", "trained"):
         table.add_column(column, justify="left" if column == "space" else "right")
     for name, scores in agent.card["scores"].items():

@@ -74,6 +74,8 @@ def ppo_config(
 def _module(settings: PpoSettings, seed: int, weights: Mapping[str, Vector] | None) -> RLModuleSpec:
     networks: dict[str, Any] = {"hidden": settings.hidden, "seed": seed}
     if settings.agent == "tokens":
+        if weights is not None:
+            networks["hidden"] = len(weights["token.bias"])  # it is as wide as it was trained
         return RLModuleSpec(module_class=TokenAgent, model_config=networks | {"weights": weights})
     networks |= {"temperature": settings.temperature}
     return RLModuleSpec(module_class=Agent, model_config=networks)

@@ -130,7 +130,7 @@ class TestPretraining:
 
     def test_an_explorer_begins_with_it(self):
         """Carried weights walk otherwise than first ones, and the same as themselves."""
-        settings = PpoSettings(episodes=4, steps=20, waves=2, agent="tokens", hidden=8)
+        settings = PpoSettings(episodes=4, steps=20, waves=2, agent="tokens")
         carried = {n: 3 * w for n, w in first_weights(hidden=8, seed=7).items()}
         found = []
         for weights in (None, carried, carried):
@@ -140,6 +140,12 @@ class TestPretraining:
             found.append(explorer.explore(space(), peak(space()), starts, rng).configs.tolist())
             explorer.close()
         assert found[0] != found[1] == found[2]
+
+
+def test_the_papers_own_agent_takes_no_weights():
+    """It is made for one space's knobs; the message says which agent does."""
+    with pytest.raises(SettingsError, match="set agent: tokens"):
+        make_explorer(PpoSettings(), seed=0, weights=first_weights(hidden=8, seed=0))
 
 
 class TestFile:

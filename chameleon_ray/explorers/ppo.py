@@ -29,6 +29,7 @@ from ray.rllib.utils.metrics import (
 )
 
 from chameleon_ray.environment import random_starts
+from chameleon_ray.errors import SettingsError
 from chameleon_ray.explorers import Candidates, Ensemble, WalkReport
 from chameleon_ray.explorers.rollout import Share, WalkRunner, Walks
 from chameleon_ray.explorers.token_rollout import TokenRunner
@@ -189,15 +190,24 @@ class PpoExplorer:
     Args:
         settings: Tables 7 and 9.
         seed: Of the agent's first weights.
-        weights: What an agent of tokens carries over from elsewhere; None: nothing.
+        weights: What an agent of tokens carries over from elsewhere; None: nothing. It is as wide
+            as these are, whatever `hidden` says.
 
     Attributes:
         report: What the last round did, or None before the first.
+
+    Raises:
+        SettingsError: There are weights, and the agent is not of tokens.
     """
 
     def __init__(
         self, settings: PpoSettings, *, seed: int, weights: Mapping[str, Vector] | None = None
     ) -> None:
+        if weights is not None and settings.agent != "tokens":
+            raise SettingsError(
+                f"explorer: the agent {settings.agent!r} belongs to one space's knobs and cannot "
+                "begin with weights of others; set agent: tokens."
+            )
         self._settings = settings
         self._seed, self._weights = seed, weights
         self._algorithm: ExplorationAlgorithm | None = None
