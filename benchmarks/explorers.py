@@ -171,6 +171,7 @@ def propose(
         "predicted": float(predicted.mean()),
         **{f"real_{k}": float(real[:k].max()) for k in (1, 8, 64)},
         "real_mean": float(real.mean()),
+        "met_8": float(np.sort(best / times(device, candidates.configs[new]))[-8:].mean()),
         "scored": max(count[0], len(candidates.configs)),
         "distinct": len(candidates.configs),
         "seconds": round(seconds, 3),
