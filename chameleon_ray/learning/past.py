@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -41,6 +42,7 @@ class Past:
         weights: How much each opinion counts before anything is measured, `(opinions,)`.
         elsewhere: Valid configs that are like the best of the sources, int32 `(m, knobs)`.
         used: Names of the sources.
+        digest: Of what they teach.
     """
 
     space: DesignSpace
@@ -50,6 +52,7 @@ class Past:
     weights: Vector
     elsewhere: Configs
     used: tuple[str, ...]
+    digest: str
     _answers: OrderedDict[bytes, Opinions] = field(default_factory=OrderedDict, repr=False)
 
     def opinions(self, configs: Configs) -> Opinions:
@@ -107,6 +110,7 @@ def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> 
         weights=weights,
         elsewhere=_elsewhere(space, alike),
         used=tuple(source.name for source in alike),
+        digest=hashlib.sha256(" ".join(s.digest for s in alike).encode()).hexdigest()[:16],
     )
 
 
