@@ -103,7 +103,7 @@ def compare(
         with stdout_for_result(), _progress() as on_progress:
             if network:
                 searches, reference = _live(
-                    network, policies, env, chosen, numbers, trials, out, on_progress
+                    network, policies, env, chosen, numbers, trials, out, learn_from, on_progress
                 )
             else:
                 searches = _recorded(
@@ -153,6 +153,7 @@ def _live(
     seeds: Sequence[int],
     trials: int,
     out: Path,
+    learn_from: list[str] | None,
     on_progress: Callable[[Standing], None],
 ) -> tuple[list[Search], str]:
     """The searches, and what their reference is."""
@@ -166,8 +167,11 @@ def _live(
         seeds=seeds,
         trials=trials,
         out=out,
+        experience=experience_of(learn_from),
         on_progress=on_progress,
     )
+    for remark in found.remarks:
+        print(f"--learn-from: {remark}.", file=sys.stderr)
     what = "the fastest of all runs; what each held for its best at any moment is timed in turns"
     untimed = {space: len(r.told) for space, r in found.retimed.items() if r.told}
     if untimed:

@@ -82,6 +82,18 @@ def read_tables(place: Place, kind: Kind[T], columns: Sequence[str]) -> tuple[li
     raise RunFolderError(_changing(folder, kind))
 
 
+def last_number(place: Place, kind: Kind[T]) -> int:
+    """The largest number of an item in a folder, by the names of the parts; 0 if there is none.
+
+    Raises:
+        RunFolderError: The folder cannot be read.
+    """
+    folder = open_folder(place)
+    with _keeping(folder):
+        names = _parts(folder, kind.name)
+    return max((_last(name) for name in names), default=0)
+
+
 class PartStore(Generic[T]):
     """The parts of one kind in one folder, with one writer at a time.
 
@@ -204,6 +216,12 @@ def _aside(folder: Folder, name: str) -> list[str]:
 def _parts(folder: Folder, name: str) -> list[str]:
     """The names of the parts by their first number; none if there is no such folder yet."""
     return [n for n in folder.names() if n.startswith(f"{name}-") and _PART.fullmatch(n)]
+
+
+def _last(name: str) -> int:
+    """The last number of a part's name."""
+    match = _PART.fullmatch(name)
+    return int(match[2]) if match else 0
 
 
 def _spanned(name: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +29,28 @@ class Experience:
 
     sources: tuple[Source, ...] = ()
     remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def digest(self) -> str:
+        """Of all sources; empty if there are none."""
+        together = " ".join(source.digest for source in self.sources)
+        return hashlib.sha256(together.encode()).hexdigest()[:16] if together else ""
+
+    def without_tasks(self, keys: Collection[str]) -> Experience:
+        """The same without what was measured of some tasks, on whatever device.
+
+        Raises:
+            SettingsError: Nothing is left.
+        """
+        kept = tuple(source for source in self.sources if source.task not in keys)
+        left_out = [source.name for source in self.sources if source.task in keys]
+        remarks = (f"not used, of a layer under test: {', '.join(left_out)}",) if left_out else ()
+        if not kept:
+            raise SettingsError(
+                "--learn-from: all of it is of the layers under test, which would be no test of "
+                "learning: add runs of other layers."
+            )
+        return Experience(sources=kept, remarks=remarks)
 
     def of_others(self, tested: Source) -> tuple[Past | None, list[str]]:
         """What is known of others than the space under test, and remarks on what is not used.

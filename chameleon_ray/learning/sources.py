@@ -14,7 +14,7 @@ from chameleon_ray.measure.recorded import RecordedSpace
 from chameleon_ray.space import Configs, DesignSpace, Vector
 
 FLOOR = -2.5  # of a label: a twelfth of the best is as bad as a failure
-MOST_ROWS = 20_000  # of one source; the best half of them and a random one
+MOST_ROWS = 10_000  # of one source; the best half of them and a random one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
