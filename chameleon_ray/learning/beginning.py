@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from chameleon_ray.explorers import Candidates, Explorer, WalkReport, report_of
@@ -33,12 +35,18 @@ class BeginningExplorer:
     def explore(
         self, space: DesignSpace, score: Score, starts: Configs, rng: np.random.Generator
     ) -> Candidates:
-        """As the other explorer does from these starts."""
-        if self._model.past is not None:
-            elsewhere = self._model.past.elsewhere
-            several = max(0, len(elsewhere) - len(starts))
-            starts = space.distinct(np.concatenate([starts, elsewhere[:several]]))
-        return self._explorer.explore(space, score, starts, rng)
+        """What the other explorer finds from these starts, and they themselves."""
+        if self._model.past is None:
+            return self._explorer.explore(space, score, starts, rng)
+        elsewhere = self._model.past.elsewhere
+        several = max(0, len(elsewhere) - len(starts))
+        starts = space.distinct(np.concatenate([starts, elsewhere[:several]]))
+        found = self._explorer.explore(space, score, starts, rng)
+        missing = starts[~space.contains(found.configs, starts)]
+        if not len(missing):
+            return found
+        together = Candidates.scored(space, np.concatenate([found.configs, missing]), score)
+        return replace(together, evaluated=found.evaluated + len(missing))
 
     def close(self) -> None:
         """Free what the other explorer holds."""

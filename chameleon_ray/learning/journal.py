@@ -20,21 +20,13 @@ from chameleon_ray.storage import Place
 from chameleon_ray.tasks import task_from_key
 from chameleon_ray.templates import design_space, gpu_template, has_template_of
 
-COLUMNS = (
-    "job",
-    "task",
-    "machine",
-    "template",
-    "purpose",
-    "outcome",
-    "repeat_seconds",
-    "config",
-)
+_ORIGIN = ("task", "machine", "template")
+COLUMNS = ("job", *_ORIGIN, "purpose", "outcome", "repeat_seconds", "config")
 _COUNTED = [purpose.value for purpose in Purpose if purpose.counted]
 _OF_THE_DEVICE = (Outcome.DEVICE_LOST.value, Outcome.DRIFTED.value)  # not of the config
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class _Origin:
     """What a source was measured of, and where."""
 
@@ -69,32 +61,27 @@ def sources_of_run(run: Place, *, name: str, until: int | None = None) -> tuple[
 
 def sources_of_table(table: Any, *, name: str) -> Iterator[Source]:
     """A source for each task, machine and template of an Arrow table of `COLUMNS`."""
-    import pyarrow.compute as pc
-
-    kept = pc.and_(
-        pc.is_in(table["purpose"], value_set=_strings(_COUNTED)),
-        pc.invert(pc.is_in(table["outcome"], value_set=_strings(_OF_THE_DEVICE))),
-    )
-    table = table.filter(kept)
+    counted = _is_in(table["purpose"], _COUNTED) & ~_is_in(table["outcome"], _OF_THE_DEVICE)
     seconds = _medians(table["repeat_seconds"], table["outcome"])
-    keys = [table[column].combine_chunks().dictionary_encode() for column in COLUMNS[1:4]]
-    codes = np.array([key.indices.to_numpy() for key in keys]).reshape(3, -1)
-    groups, places = np.unique(codes, axis=1, return_inverse=True)
-    for at, group in enumerate(groups.T):
-        rows = np.flatnonzero(places.ravel() == at)
-        task, machine, template = (
-            key.dictionary[int(code)].as_py() for key, code in zip(keys, group, strict=True)
-        )
+    keys = [table[column].combine_chunks().dictionary_encode() for column in _ORIGIN]
+    codes = np.zeros(len(table), dtype=np.int64)
+    for key in keys:
+        codes = codes * len(key.dictionary) + key.indices.to_numpy()
+    for code in np.unique(codes[counted]):
+        rows = np.flatnonzero(counted & (codes == code))
+        words = [key.dictionary[key.indices[int(rows[0])].as_py()].as_py() for key in keys]
         rows = rows[kept_rows(seconds[rows], MOST_ROWS)]
         configs = table["config"].take(rows).to_pylist()
-        origin = _Origin(name=name, task=task, machine=machine, template=template)
-        yield from _source(origin, configs, seconds[rows])
+        yield from _source(_Origin(name, *words), configs, seconds[rows])
 
 
-def _strings(values: Sequence[str]) -> Any:
+def _is_in(column: Any, values: Sequence[str]) -> npt.NDArray[np.bool_]:
+    """Which rows of a column of text `(n,)` have one of these values."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    return pa.array(values, pa.string())
+    found = pc.is_in(column, value_set=pa.array(values, pa.string()))
+    return np.asarray(found.to_numpy(zero_copy_only=False), dtype=np.bool_)
 
 
 def _medians(repeats: Any, outcomes: Any) -> npt.NDArray[np.float64]:
@@ -109,8 +96,7 @@ def _medians(repeats: Any, outcomes: Any) -> npt.NDArray[np.float64]:
     for length in np.unique(lengths[lengths > 0]):
         rows = np.flatnonzero(lengths == length)
         medians[rows] = np.median(flat[starts[rows, None] + np.arange(length)], axis=1)
-    ok = pc.equal(outcomes, Outcome.OK.value).to_numpy(zero_copy_only=False)
-    medians[~ok.astype(bool)] = np.nan
+    medians[~_is_in(outcomes, [Outcome.OK.value])] = np.nan
     return medians
 
 
