@@ -183,9 +183,8 @@ def past_of_others(experience: Experience | None, recorded: RecordedSpace) -> Pa
         return None
     from chameleon_ray.learning.sources import of_recorded
 
-    past, remarks = experience.of_others(of_recorded(recorded))
-    for remark in remarks:
-        print(f"--learn-from: {remark}.", file=sys.stderr)
+    past, line = experience.of_others(of_recorded(recorded))
+    print(f"{line}.", file=sys.stderr)
     if past is None:
         raise SettingsError(
             f"--learn-from: nothing of it is of another device or layer with the knobs of "

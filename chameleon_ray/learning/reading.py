@@ -52,21 +52,22 @@ class Experience:
             )
         return Experience(sources=kept, remarks=remarks)
 
-    def of_others(self, tested: Source) -> tuple[Past | None, list[str]]:
-        """What is known of others than the space under test, and remarks on what is not used.
+    def of_others(self, tested: Source) -> tuple[Past | None, str]:
+        """What is known of others than the space under test, and a line on what that is.
 
         Args:
             tested: What is searched; its records are refused as its own history.
         """
         others = without(self.sources, tested)
-        own = [source.name for source in self.sources if source.same_as(tested)]
-        unlike = [source.name for source in others if not has_knobs_of(source, tested.space)]
-        remarks = [f"{tested.name}: its own records teach it nothing ({', '.join(own)})"] * bool(
-            own
-        )
-        if unlike:
-            remarks.append(f"{tested.name}: other knobs than those of {', '.join(unlike)}")
-        return past_of(tested.space, tested.numbers, others), remarks
+        alike = [source.name for source in others if has_knobs_of(source, tested.space)]
+        left_out = [
+            f"its own records ({n})" if (n := len(self.sources) - len(others)) else "",
+            f"{n} of other knobs" if (n := len(others) - len(alike)) else "",
+        ]
+        without_them = ", ".join(filter(None, left_out))
+        line = f"{tested.name} learns from {', '.join(alike) or 'nothing'}"
+        line += f"; left out: {without_them}" if without_them else ""
+        return past_of(tested.space, tested.numbers, others), line
 
 
 def learn_from(places: Sequence[str]) -> Experience:
