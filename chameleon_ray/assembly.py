@@ -8,8 +8,8 @@ import numpy as np
 
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.explorers import explorer_of, make_explorer
-from chameleon_ray.learning.beginning import BeginningExplorer, ReservingSampler
-from chameleon_ray.learning.past import Past
+from chameleon_ray.learning.beginning import BeginningExplorer, TrustingSampler
+from chameleon_ray.learning.lessons import Lessons
 from chameleon_ray.learning.warm import WarmCostModel
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
@@ -20,6 +20,8 @@ from chameleon_ray.space import Configs, DesignSpace
 from chameleon_ray.starts import first_batch
 from chameleon_ray.task_tuner import TaskTuner
 from chameleon_ray.tasks import Task
+
+_BATCH = 8  # while a past is trusted, where the policy's sampler has no batch of its own
 
 
 def preload(policy: Policy) -> None:
@@ -42,7 +44,7 @@ def search(
     default: Configs | None = None,
     hopeless: int | None = 32,
     observe: Callable[[Round], None] = lambda _round: None,
-    past: Past | None = None,
+    lessons: Lessons | None = None,
 ) -> TaskTuner:
     """Search a space as a policy says. The explorer is made here; closing the search frees it.
 
@@ -58,8 +60,8 @@ def search(
         default: Measured first `(knobs,)`, if the policy is to know it; None if there is none.
         hopeless: So many failures without a success end the search in an error; None: never.
         observe: Told of each round, once its batch is measured.
-        past: What is known of other layers and devices. Then the search begins with what that
-            says; the policy's own first batch follows if it proves wrong.
+        lessons: What is known of other layers and devices. If that is something when the search
+            begins, it begins there; the policy's own first batch follows if that proves wrong.
 
     Returns:
         The search; nothing has been measured yet.
@@ -74,11 +76,12 @@ def search(
     explorer = explorer_of(policy, space=space, seed=seed)
     sampler = make_sampler(policy)
     cost_model = make_cost_model(policy.cost_model, seed=seed)
-    if past is not None:
-        explorer = BeginningExplorer(explorer, past.elsewhere)
-        cost_model = model = WarmCostModel(cost_model, past, seed=seed)
-        known = int(default is not None)
-        sampler = ReservingSampler(sampler, first[known:], model)
+    if lessons is not None:
+        cost_model = model = WarmCostModel(cost_model, lessons, space, seed=seed)
+        explorer = BeginningExplorer(explorer, model)
+        known = int(default is not None) if model.past else len(first)
+        batch = getattr(policy.sampler, "batch", _BATCH)
+        sampler = TrustingSampler(sampler, batch=batch, reserve=first[known:], model=model)
         first = first[:known]
     return TaskTuner(
         task,

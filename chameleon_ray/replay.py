@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chameleon_ray.assembly import search
+from chameleon_ray.learning.lessons import FixedLessons
 from chameleon_ray.learning.past import Past
 from chameleon_ray.measure import Measurement
 from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace
@@ -89,7 +90,7 @@ def replay(
         phases=phases,
         default=recorded.default,
         hopeless=None,
-        past=past,
+        lessons=FixedLessons(past=past) if past else None,
     )
     with closing(rounds):
         for history in rounds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,10 @@ from chameleon_ray.space import Configs, DesignSpace, Features, Vector
 
 Opinions = npt.NDArray[np.float32]
 
-_TREES = 32  # of a forest
-_POOLED_ROWS = 3_000  # of each source in the forest of all
-_MOST_ROWS = 60_000  # of all sources together in it
+_TREES = 32  # of the forest of all sources
+_POOLED_ROWS = 3_000  # of each source in it
+_MOST_ROWS = 12_000  # of all of them together
+_OWN_TREES = 8  # of a forest of one source, which is asked for what it has measured
 _OWN = 200  # from so many rows on, a source has a forest of its own
 _MOST_OWN = 8  # the largest of those
 _STARTS = 32  # configs that were good elsewhere
@@ -41,6 +43,7 @@ class Past:
         weights: How much each opinion counts before anything is measured, `(opinions,)`.
         elsewhere: Valid configs that are like the best of the sources, int32 `(m, knobs)`.
         used: Names of the sources.
+        digest: Of what they teach.
     """
 
     space: DesignSpace
@@ -50,6 +53,7 @@ class Past:
     weights: Vector
     elsewhere: Configs
     used: tuple[str, ...]
+    digest: str
     _answers: OrderedDict[bytes, Opinions] = field(default_factory=OrderedDict, repr=False)
 
     def opinions(self, configs: Configs) -> Opinions:
@@ -96,7 +100,7 @@ def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> 
     large = sorted(range(len(alike)), key=lambda at: -len(alike[at].configs))[:_MOST_OWN]
     if len(alike) > 1:
         own = [at for at in sorted(large) if len(alike[at].configs) >= _OWN]
-        forests += [_fitted(tables[at], alike[at].labels) for at in own]
+        forests += [_fitted(tables[at], alike[at].labels, trees=_OWN_TREES) for at in own]
     weights = np.full(len(forests), 0.5 / max(1, len(forests) - 1), dtype=np.float32)
     weights[0] = 1 - weights[1:].sum()
     return Past(
@@ -107,6 +111,7 @@ def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> 
         weights=weights,
         elsewhere=_elsewhere(space, alike),
         used=tuple(source.name for source in alike),
+        digest=hashlib.sha256(" ".join(s.digest for s in alike).encode()).hexdigest()[:16],
     )
 
 
@@ -159,13 +164,13 @@ def _pooled(
         for source, table, kept in zip(sources, tables, rows, strict=True)
     ]
     labels = [source.labels[kept] for source, kept in zip(sources, rows, strict=True)]
-    return _fitted(np.concatenate(seen), np.concatenate(labels))
+    return _fitted(np.concatenate(seen), np.concatenate(labels), trees=_TREES)
 
 
-def _fitted(features: Features, labels: Vector) -> tuple[Any, ...]:
+def _fitted(features: Features, labels: Vector, *, trees: int) -> tuple[Any, ...]:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    forest = ExtraTreesRegressor(_TREES, random_state=0, n_jobs=1).fit(features, labels)
+    forest = ExtraTreesRegressor(trees, random_state=0, n_jobs=1).fit(features, labels)
     return tuple(tree.tree_ for tree in forest.estimators_)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,7 +14,7 @@ from chameleon_ray.measure.recorded import RecordedSpace
 from chameleon_ray.space import Configs, DesignSpace, Vector
 
 FLOOR = -2.5  # of a label: a twelfth of the best is as bad as a failure
-MOST_ROWS = 20_000  # of one source; the best half of them and a random one
+MOST_ROWS = 10_000  # of one source; the best half of them and a random one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +45,17 @@ class Source:
     def labels(self) -> Vector:
         """The logarithm of the best time over each, float32 `(n,)`: 0 is best, `FLOOR` worst."""
         return labels_of(self.seconds)
+
+    @property
+    def digest(self) -> str:
+        """Of what it teaches."""
+        told = (
+            f"{self.task} {self.device} {self.space.feature_names} {sorted(self.numbers.items())}"
+        )
+        hashed = hashlib.sha256(told.encode())
+        hashed.update(self.configs.tobytes())
+        hashed.update(self.seconds.tobytes())
+        return hashed.hexdigest()[:16]
 
     def same_as(self, other: Source) -> bool:
         """Whether both are of one task on one device: then one says too much of the other."""
@@ -93,8 +105,3 @@ def kept_rows(seconds: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.int
 def without(sources: Sequence[Source], tested: Source) -> list[Source]:
     """The sources that are not the very space under test."""
     return [source for source in sources if not source.same_as(tested)]
-
-
-def counts(sources: Sequence[Source]) -> Mapping[str, int]:
-    """Measurements of each source, by name."""
-    return {source.name: len(source.configs) for source in sources}

@@ -12,6 +12,7 @@ from chameleon_ray.cost_model.anova import AnovaProcess
 from chameleon_ray.cost_model.kernels import Matrix
 from chameleon_ray.cost_model.labels import known
 from chameleon_ray.explorers import Ensemble
+from chameleon_ray.learning.lessons import Lessons
 from chameleon_ray.learning.past import Past
 from chameleon_ray.learning.process import Corrected, PastProcess
 from chameleon_ray.learning.sources import FLOOR
@@ -85,18 +86,27 @@ class WarmCostModel:
 
     Args:
         cold: The model without the past.
-        past: Of the space that is searched.
+        lessons: What is known of others as the search goes on; asked before the rounds 0, 1, 2, 4,
+            8 and so on.
+        space: What is searched.
         seed: Of the draws.
 
     Attributes:
+        past: What is known of others; None as long as that is nothing.
         trust: The share of the past, 0 to 1.
     """
 
-    def __init__(self, cold: CostModel, past: Past, *, seed: int) -> None:
-        self._cold, self._seed = cold, seed
-        self._warm, self._plain = PastProcess(past), AnovaProcess(past.space)
-        self.trust = _TRUST
-        self._score: MixedScore | None = None
+    def __init__(self, cold: CostModel, lessons: Lessons, space: DesignSpace, *, seed: int) -> None:
+        self._cold, self._lessons, self._seed = cold, lessons, seed
+        self._plain = AnovaProcess(space)
+        self._rounds = 0
+        self._score: Score | None = None
+        self._learn(lessons.at(0))
+        self.trust = _TRUST if self.past else 0.0
+
+    def _learn(self, past: Past | None) -> None:
+        self.past = past
+        self._warm = PastProcess(past) if past else None
 
     @property
     def fitted(self) -> bool:
@@ -104,12 +114,18 @@ class WarmCostModel:
         return self._score is not None
 
     def fit(self, space: DesignSpace, configs: Configs, fitness: Vector) -> None:
-        """Learn anew from all points `(n, knobs)`, `(n,)`; there may be none."""
-        if len(configs):
+        """Learn anew from all points `(n, knobs)`, `(n,)`; with a past, there may be none."""
+        self._rounds += 1
+        if self._rounds > 1 and not (self._rounds - 1) & (self._rounds - 2):
+            self._learn(self._lessons.at(self._rounds - 1))
+        if len(configs) or self._warm is None:
             self._cold.fit(space, configs, fitness)
+        if self._warm is None:
+            self._score = self._cold.score()
+            return
         labels = _labels(fitness)
         if len(configs) >= _FEWEST:
-            self.trust = self._odds(configs, labels)
+            self.trust = self._odds(self._warm, configs, labels)
         followers = max(1, round(self.trust * _MEMBERS)) if len(configs) else _MEMBERS
         rng = np.random.default_rng([self._seed, len(labels)])
         drawn = self._warm.corrected(configs, labels, draws=followers, rng=rng)
@@ -120,13 +136,13 @@ class WarmCostModel:
             seed=len(labels),
         )
 
-    def _odds(self, configs: Configs, labels: Matrix) -> float:
+    def _odds(self, warm: PastProcess, configs: Configs, labels: Matrix) -> float:
         """How probable it is that the measurements are of the past's kind."""
         level, spread = float(labels.mean()), float(labels.std()) or 1.0
         standard = (labels - level) / spread
         self._plain.fit(configs, standard)
         without = self._plain.evidence(configs, standard) - len(labels) * np.log(spread)
-        gain = self._warm.evidence(configs, labels) - without + np.log(_TRUST / (1 - _TRUST))
+        gain = warm.evidence(configs, labels) - without + np.log(_TRUST / (1 - _TRUST))
         return float(1 / (1 + np.exp(-np.clip(gain, -30, 30))))
 
     def score(self) -> Score:

@@ -48,11 +48,12 @@ class ImprovementSampler:
         batch = self._settings.batch
         new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
         configs, members = candidates.configs[new], candidates.members[:, new]
-        known = np.float32(0.0 if failed.all() else 1.0)  # shares of the best measured one
-        expected = np.full((len(members), 1), known)
+        picks = [0] if failed.all() and len(configs) else []
+        expected = np.full((len(members), 1), 1, dtype=np.float32)  # share of the best measured
+        if picks:
+            expected = members[:, picks]
         ties = _TIES * members.mean(axis=0)
-        picks: list[int] = []
-        for _ in range(min(batch, len(configs))):
+        while len(picks) < min(batch, len(configs)):
             gains = np.maximum(members - expected, 0).mean(axis=0) + ties
             gains[picks] = -np.inf
             picks.append(int(gains.argmax()))
