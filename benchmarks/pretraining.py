@@ -6,12 +6,12 @@
     python benchmarks/pretraining.py frozen      (no space: tables of what is there)
 
 `walks`: 128 walks under each of a few models, fitted to so many random measurements: what the agent
-is paid for, beside one that has learned nothing. `frozen`: one round on models fitted once, the
-shipped one of so many measurements. `loop`: the search itself, as shipped (a walk in every fourth
-round). Each explorer walks with each of `--steps` environment steps a round (configs that it may
-score), paired by seed; the first of `--explorers` with the most steps is what the others are
-compared with. Spaces are named as in `explorers.py`. An agent is refused on a space that it was
-trained on. What is in `--out` is not computed again.
+is paid for, beside one that has learned nothing and as many random draws. `frozen`: one round on
+models fitted once, the shipped one of so many measurements. `loop`: the search itself, as shipped
+(a walk in every fourth round). Each explorer walks with each of `--steps` environment steps a round
+(configs that it may score), paired by seed; the first of `--explorers` with the most steps is what
+the others are compared with. Spaces are named as in `explorers.py`. An agent is refused on a space
+that it was trained on. What is in `--out` is not computed again.
 
     promised   the best score that a walk saw; shares of the best measured config, means over walks
     ends       what the config with that score is truly worth
@@ -40,12 +40,12 @@ from explorer_parts import EXPLORERS
 from explorers import KEYS, Store, fitted, propose, search
 from rich.console import Console
 
-from chameleon_ray.agent_training import worth_of
+from chameleon_ray.agent_training import Worth, worth_of
 from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.environment import Moves
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.learning.agent_file import AgentFile, load_agent
-from chameleon_ray.lessons import draw_lesson, visit
+from chameleon_ray.lessons import Visit, draw_lesson, visit
 from chameleon_ray.scores import over_seeds, signed_rank
 from chameleon_ray.space import Vector
 from chameleon_ray.token_agent import first_weights
@@ -61,7 +61,7 @@ COLUMNS = {
 MODEL = "staged"
 _CARRIED = "carried"
 _EXPLORERS = {
-    "walks": ("tokens", _CARRIED),
+    "walks": ("tokens", _CARRIED, "random"),
     "frozen": ("ppo", "random", "annealing", "tokens", _CARRIED),
     "loop": ("ppo_sparing", "random_sparing", "tokens_sparing", "carried_sparing"),
 }
@@ -106,9 +106,23 @@ def walks(device: Device, _best: float, options: argparse.Namespace, seed: int) 
         for key, weights in keys_of(device, options, n, seed):
             begin = time.perf_counter()
             mine = weights or first_weights(hidden=options.hidden, seed=seed)
-            found = asdict(worth_of(mine, device, one))
+            drawn = key["explorer"] == "random"
+            found = asdict(draws(device, one, rng) if drawn else worth_of(mine, device, one))
             seconds = round(time.perf_counter() - begin, 3)
             yield key | {"label": device.label, "seconds": seconds} | found
+
+
+def draws(device: Device, one: Visit, rng: np.random.Generator) -> Worth:
+    """What as many random draws come to as a walk scores: who only moves far is no better."""
+    found = [device.space.random(one.steps + 1, rng) for _ in one.starts]
+    configs = np.concatenate([some for some in found if len(some) == one.steps + 1])
+    scores = one.score(configs).reshape(-1, one.steps + 1)
+    true = (one.seconds / device.times(configs)).reshape(scores.shape)
+    return Worth(
+        promised=float(scores.max(axis=1).mean()),
+        ends=float(true[np.arange(len(true)), scores.argmax(axis=1)].mean()),
+        best=float(true.max(axis=1).mean()),
+    )
 
 
 def loop(device: Device, best: float, options: argparse.Namespace, seed: int) -> Iterator[Row]:
