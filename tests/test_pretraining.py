@@ -1,9 +1,12 @@
 """Tests of chameleon_ray.pretraining, lessons, agent_training, learning.agent_file, `pretrain`."""
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import ray
 from contracts_explorer import peak, space
 from safetensors.numpy import save
 from typer.testing import CliRunner
@@ -17,6 +20,7 @@ from chameleon_ray.explorers import make_explorer
 from chameleon_ray.learning.agent_file import VERSION, AgentFile, load_agent, save_agent
 from chameleon_ray.lessons import MEASURED, draw_lesson, visit
 from chameleon_ray.pretraining import PretrainSettings, pretrain
+from chameleon_ray.ray_access import start_ray
 from chameleon_ray.settings import PpoSettings
 from chameleon_ray.space import DesignSpace, options
 from chameleon_ray.tasks import NamedTask
@@ -93,11 +97,19 @@ class TestPretraining:
             np.testing.assert_array_equal(trained.weights[name], again.weights[name])
         assert told == [(1, trained.worth[0]), (2, trained.worth[1])]
 
+    @pytest.fixture
+    def cluster(self, monkeypatch):
+        """A Ray with room for two workers, which find this module."""
+        ray.shutdown()
+        monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        start_ray(cpus=3)
+        yield
+        ray.shutdown()
+
     @pytest.mark.slow
+    @pytest.mark.usefixtures("cluster")
     def test_workers_change_nothing(self):
         """Two rollout workers walk what one process would, and the learner sees one order."""
-        from dataclasses import replace
-
         devices = [device("one", knobs=1), device("four", knobs=4)]
         alone, shared = pretrain(devices, FEW), pretrain(devices, replace(FEW, workers=2))
         assert alone.worth == shared.worth
