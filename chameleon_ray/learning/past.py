@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,7 +22,8 @@ _TREES = 32  # of the forest of all sources
 _POOLED_ROWS = 3_000  # of each source in it
 _MOST_ROWS = 12_000  # of all of them together
 _OWN_TREES = 8  # of a forest of one source, which is asked for what it has measured
-_OWN = 200  # from so many rows on, a source has a forest of its own
+_MOST_SOURCES = 16  # those whose layer and device are most alike
+_OWN = 500  # from so many rows on, a source has a forest of its own
 _MOST_OWN = 8  # the largest of those
 _DRAWN = 2048  # configs, the best of which by the draft is as good as the best
 _STARTS = 32  # configs that were good elsewhere
@@ -95,9 +97,10 @@ def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> 
     Args:
         space: Whose configs are asked for.
         numbers: Its layer and its device.
-        sources: Of any kind; those with other knobs are left out.
+        sources: Of any kind; those with other knobs are left out, and of many those least alike.
     """
     alike = [source for source in sources if has_knobs_of(source, space)]
+    alike = sorted(alike, key=lambda source: _distance(numbers, source.numbers))[:_MOST_SOURCES]
     if not alike:
         return None
     names = _shared_features(space, alike)
@@ -145,6 +148,15 @@ def _best_draft(space: DesignSpace) -> float | None:
         return None
     drawn = space.random(_DRAWN, np.random.default_rng(0))
     return float(space.draft(space.values(drawn)).max()) if len(drawn) else None
+
+
+def _distance(one: Numbers, other: Numbers) -> float:
+    """How unlike two layers on two devices are: on the mean, by so many powers of two."""
+    shared = [name for name in one if name in other]
+    if not shared:
+        return math.inf
+    ratios = np.array([(one[name] + 1) / (other[name] + 1) for name in shared])
+    return float(np.abs(np.log2(ratios)).mean())
 
 
 def has_knobs_of(source: Source, space: DesignSpace) -> bool:
