@@ -348,6 +348,8 @@ class Policy:
         default: `first`: the search begins with the task's default; `apart`: as in AutoTVM and the
             paper it does not know it; a live run times it at the end, beside the finalists.
         neighbours: Configs one step from the default measured with them; the paper has none.
+        draft: Whether arithmetic on what limits the hardware says where to begin, where a space has
+            such a draft and nothing was measured of others.
         enumerate: A space of at most so many valid configs is scored whole instead of explored.
         explore_every: One round in so many walks anew; in between, what was found is scored anew.
         features: What the cost model sees of a config: the values of its `knobs`, or besides what
@@ -365,6 +367,7 @@ class Policy:
     description: str = ""
     initial: Count = 64
     start: Literal["random", "spread"] = "random"
+    draft: bool = False
     enumerate: Annotated[Whole, Field(ge=0, le=1_000_000)] = 0
     explore_every: Count = 1
     features: Literal["knobs", "derived"] = "derived"
