@@ -44,8 +44,8 @@ from chameleon_ray.agent_training import Worth, worth_of
 from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.environment import Moves
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.exercises import Visit, draw_exercise, visit
 from chameleon_ray.learning.agent_file import AgentFile, load_agent
-from chameleon_ray.lessons import Visit, draw_lesson, visit
 from chameleon_ray.scores import over_seeds, signed_rank
 from chameleon_ray.space import Vector
 from chameleon_ray.token_agent import first_weights
@@ -101,8 +101,8 @@ def walks(device: Device, _best: float, options: argparse.Namespace, seed: int) 
     moves = Moves(device.space, early_stop=None)
     for n in options.points:
         rng = np.random.default_rng([seed, n, 2])
-        lesson = draw_lesson([device], 0, rng, measured=n)
-        one = visit(lesson, moves, rng, walkers=128, steps=40)
+        exercise = draw_exercise([device], 0, rng, measured=n)
+        one = visit(exercise, moves, rng, walkers=128, steps=40)
         for key, weights in keys_of(device, options, n, seed):
             begin = time.perf_counter()
             mine = weights or first_weights(hidden=options.hidden, seed=seed)

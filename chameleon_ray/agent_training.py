@@ -15,10 +15,10 @@ import numpy as np
 
 from chameleon_ray.devices import Device, open_device
 from chameleon_ray.environment import Moves
+from chameleon_ray.exercises import MEASURED, Visit, draw_exercise, visit
 from chameleon_ray.explorers.rollout import draw_luck
 from chameleon_ray.explorers.token_rollout import walk_scored
 from chameleon_ray.learning.agent_file import AgentFile, save_agent
-from chameleon_ray.lessons import MEASURED, Visit, draw_lesson, visit
 from chameleon_ray.measure.recorded import find_recorded
 from chameleon_ray.pretraining import PretrainSettings, Progressed, pretrain
 from chameleon_ray.space import Vector
@@ -133,8 +133,8 @@ def worth(weights: Mapping[str, Vector], device: Device, *, seed: int) -> float:
     moves = Moves(device.space, early_stop=None)
     found = []
     for measured in np.repeat(MEASURED, _PER_NUMBER):
-        lesson = draw_lesson([device], 0, rng, measured=int(measured))
-        one = visit(lesson, moves, rng, walkers=_WALKERS, steps=_STEPS)
+        exercise = draw_exercise([device], 0, rng, measured=int(measured))
+        one = visit(exercise, moves, rng, walkers=_WALKERS, steps=_STEPS)
         found.append(worth_of(weights, device, one).best)
     return float(np.mean(found))
 

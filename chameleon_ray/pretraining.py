@@ -26,6 +26,7 @@ from ray.rllib.utils.metrics import (
 
 from chameleon_ray.devices import Device
 from chameleon_ray.environment import Moves
+from chameleon_ray.exercises import Exercise, Visit, draw_exercise, visit
 from chameleon_ray.explorers.ppo import (
     algorithm_of,
     minibatch_rows,
@@ -34,13 +35,12 @@ from chameleon_ray.explorers.ppo import (
 )
 from chameleon_ray.explorers.rollout import Share, draw_luck
 from chameleon_ray.explorers.token_rollout import TokenRunner, gains, share_of, walk_scored
-from chameleon_ray.lessons import Lesson, Visit, draw_lesson, visit
 from chameleon_ray.settings import PpoSettings
 from chameleon_ray.space import Vector
 from chameleon_ray.token_agent import NumpyTokenAgent
 
 Progressed = Callable[[int, float], None]
-_FRESH = 0.1  # chance that a visit's lesson is drawn anew
+_FRESH = 0.1  # chance that a visit's exercise is drawn anew
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,11 +48,11 @@ class PretrainSettings:
     """How much is walked, and how the agent learns from it.
 
     Attributes:
-        iterations: Updates; each is of `visits` lessons.
+        iterations: Updates; each is of `visits` exercises.
         visits: Spaces walked for an update, each under another score.
         walkers: Walks of a visit.
         steps: Of a walk: one of these, drawn for each visit.
-        lessons: Models of a space that are kept at a time.
+        exercises: Models of a space that are kept at a time.
         hidden: Width of the agent's layers.
         learning_rate: At the start; it falls linearly to a twentieth.
         discount: Of the reward of the next step.
@@ -66,7 +66,7 @@ class PretrainSettings:
     visits: int = 8
     walkers: int = 24
     steps: tuple[int, ...] = (40, 64, 100)
-    lessons: int = 6
+    exercises: int = 6
     hidden: int = 32
     learning_rate: float = 2e-3
     discount: float = 0.9
@@ -128,7 +128,7 @@ def pretrain(
     """
     rng = np.random.default_rng(settings.seed)
     known = [
-        [draw_lesson(devices, at, rng) for _ in range(settings.lessons)]
+        [draw_exercise(devices, at, rng) for _ in range(settings.exercises)]
         for at in range(len(devices))
     ]
     moves = [Moves(device.space, early_stop=None) for device in devices]
@@ -156,20 +156,20 @@ def pretrain(
 
 def _visits(
     devices: Sequence[Device],
-    known: list[list[Lesson]],
+    known: list[list[Exercise]],
     moves: Sequence[Moves],
     settings: PretrainSettings,
     rng: np.random.Generator,
 ) -> tuple[Visit, ...]:
-    """Other spaces for each iteration; a lesson is drawn anew now and then."""
+    """Other spaces for each iteration; an exercise is drawn anew now and then."""
     chosen = []
     for at in rng.permutation(len(devices) * settings.visits)[: settings.visits] % len(devices):
-        place = int(rng.integers(settings.lessons))
+        place = int(rng.integers(settings.exercises))
         if rng.random() < _FRESH:
-            known[at][place] = draw_lesson(devices, int(at), rng)
+            known[at][place] = draw_exercise(devices, int(at), rng)
         steps = int(rng.choice(settings.steps))
-        lesson = known[at][place]
-        chosen.append(visit(lesson, moves[at], rng, walkers=settings.walkers, steps=steps))
+        exercise = known[at][place]
+        chosen.append(visit(exercise, moves[at], rng, walkers=settings.walkers, steps=steps))
     return tuple(chosen)
 
 

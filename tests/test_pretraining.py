@@ -1,4 +1,4 @@
-"""Tests of chameleon_ray.pretraining, lessons, agent_training, learning.agent_file, `pretrain`."""
+"""Tests of chameleon_ray.pretraining, exercises, agent_training, learning.agent_file, `pretrain`."""
 
 import json
 from dataclasses import replace
@@ -16,9 +16,9 @@ from chameleon_ray.cli import app
 from chameleon_ray.devices import Device, open_device
 from chameleon_ray.environment import Moves
 from chameleon_ray.errors import SettingsError, UnknownNameError
+from chameleon_ray.exercises import MEASURED, draw_exercise, visit
 from chameleon_ray.explorers import make_explorer
 from chameleon_ray.learning.agent_file import VERSION, AgentFile, load_agent, save_agent
-from chameleon_ray.lessons import MEASURED, draw_lesson, visit
 from chameleon_ray.pretraining import PretrainSettings, pretrain
 from chameleon_ray.ray_access import start_ray
 from chameleon_ray.settings import PpoSettings
@@ -26,7 +26,7 @@ from chameleon_ray.space import DesignSpace, options
 from chameleon_ray.tasks import NamedTask
 from chameleon_ray.token_agent import first_weights
 
-FEW = PretrainSettings(iterations=2, visits=3, walkers=4, steps=(10,), lessons=1, hidden=8)
+FEW = PretrainSettings(iterations=2, visits=3, walkers=4, steps=(10,), exercises=1, hidden=8)
 
 
 def seconds_of(configs):
@@ -50,34 +50,34 @@ class TestLessons:
 
     def test_a_lesson_knows_the_best_of_what_it_measured(self):
         """The best configs, the best first, and their seconds; the model ranks them likewise."""
-        lesson = draw_lesson([device("toy")], 0, np.random.default_rng(0), measured=24)
-        times = seconds_of(lesson.best)
+        exercise = draw_exercise([device("toy")], 0, np.random.default_rng(0), measured=24)
+        times = seconds_of(exercise.best)
         assert (np.diff(times) >= 0).all()
-        assert len(lesson.best) == 24
-        assert lesson.seconds == times[0]
-        scores = lesson.score(lesson.best)
+        assert len(exercise.best) == 24
+        assert exercise.seconds == times[0]
+        scores = exercise.score(exercise.best)
         assert scores[:4].mean() > scores[-4:].mean()
 
     def test_the_number_of_measurements_is_drawn(self):
         """From `MEASURED`, and a space may have fewer."""
         rng = np.random.default_rng(0)
-        assert {draw_lesson([device("toy")], 0, rng).measured for _ in range(20)} <= set(MEASURED)
-        tiny = draw_lesson([device("tiny", knobs=1)], 0, rng, measured=128)
+        assert {draw_exercise([device("toy")], 0, rng).measured for _ in range(20)} <= set(MEASURED)
+        tiny = draw_exercise([device("tiny", knobs=1)], 0, rng, measured=128)
         assert len(tiny.best) == 6
 
     def test_a_quarter_of_the_walks_starts_at_the_best(self):
         """The others start anywhere."""
         toy = device("toy")
-        lesson = draw_lesson([toy], 0, np.random.default_rng(0), measured=16)
-        made = visit(lesson, Moves(toy.space), np.random.default_rng(1), walkers=40, steps=5)
-        assert toy.space.contains(lesson.best, made.starts[:10]).all()
-        assert not toy.space.contains(lesson.best, made.starts[10:]).all()
+        exercise = draw_exercise([toy], 0, np.random.default_rng(0), measured=16)
+        made = visit(exercise, Moves(toy.space), np.random.default_rng(1), walkers=40, steps=5)
+        assert toy.space.contains(exercise.best, made.starts[:10]).all()
+        assert not toy.space.contains(exercise.best, made.starts[10:]).all()
         assert len(made.seeds) == 40
 
     def test_a_space_where_nothing_works_is_refused(self):
         """In words."""
         with pytest.raises(SettingsError, match="nothing that was drawn from it works"):
-            draw_lesson([device("bad", seconds=failing)], 0, np.random.default_rng(0))
+            draw_exercise([device("bad", seconds=failing)], 0, np.random.default_rng(0))
 
 
 @pytest.mark.ray
@@ -119,7 +119,7 @@ class TestPretraining:
     @pytest.mark.slow
     def test_walks_come_to_be_worth_more(self):
         """On bowls, dozens of updates are enough to walk better than at first."""
-        settings = PretrainSettings(iterations=40, visits=4, walkers=16, steps=(12,), lessons=2)
+        settings = PretrainSettings(iterations=40, visits=4, walkers=16, steps=(12,), exercises=2)
         worth = pretrain([device("three"), device("five", knobs=5)], settings).worth
         assert np.mean(worth[-10:]) > np.mean(worth[:10])
 

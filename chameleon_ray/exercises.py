@@ -16,7 +16,7 @@ from chameleon_ray.explorers import Ensemble
 from chameleon_ray.settings import ForestSettings, GaussianSettings, StagedSettings
 from chameleon_ray.space import Configs, Score
 
-MEASURED = (16, 24, 32, 48, 64, 128)  # measurements that a lesson's model is fitted to
+MEASURED = (16, 24, 32, 48, 64, 128)  # measurements that an exercise's model is fitted to
 MODEL = StagedSettings(
     until=32, first=ForestSettings(trees=32), then=GaussianSettings(draws=8, temper=0.3)
 )  # as in policies/chameleon.yaml
@@ -25,7 +25,7 @@ _TRIES = 100  # random subsets, until one has a config that works
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lesson:
+class Exercise:
     """A model of a space, fitted to a random subset of it.
 
     Attributes:
@@ -45,7 +45,7 @@ class Lesson:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Visit:
-    """Some walks under one score of a lesson.
+    """Some walks under one score of an exercise.
 
     Attributes:
         device: Its place among the devices.
@@ -66,9 +66,9 @@ class Visit:
     steps: int
 
 
-def draw_lesson(
+def draw_exercise(
     devices: Sequence[Device], at: int, rng: np.random.Generator, *, measured: int | None = None
-) -> Lesson:
+) -> Exercise:
     """Measure a random subset of a device's space, and fit the model to it.
 
     Args:
@@ -93,7 +93,7 @@ def draw_lesson(
     model = make_cost_model(MODEL, seed=int(rng.integers(2**31)))
     model.fit(device.space, configs, fitness)
     best = configs[np.argsort(-fitness, kind="stable")][:_BEST]
-    return Lesson(
+    return Exercise(
         device=at,
         measured=number,
         score=model.score(),
@@ -103,25 +103,25 @@ def draw_lesson(
 
 
 def visit(
-    lesson: Lesson, moves: Moves, rng: np.random.Generator, *, walkers: int, steps: int
+    exercise: Exercise, moves: Moves, rng: np.random.Generator, *, walkers: int, steps: int
 ) -> Visit:
-    """Walks under a random member of a lesson's model; a quarter starts at the best measured.
+    """Walks under a random member of an exercise's model; a quarter starts at the best measured.
 
     Args:
-        lesson: What is known of the space.
+        exercise: What is known of the space.
         moves: Of the space.
         rng: Draws the member, starts and seeds.
         walkers: How many walks.
         steps: Of each.
     """
-    score = lesson.score.member(rng) if isinstance(lesson.score, Ensemble) else lesson.score
-    near = lesson.best[rng.integers(len(lesson.best), size=walkers // 4)]
+    score = exercise.score.member(rng) if isinstance(exercise.score, Ensemble) else exercise.score
+    near = exercise.best[rng.integers(len(exercise.best), size=walkers // 4)]
     anywhere = random_starts(moves.space, walkers - len(near), rng)
     return Visit(
-        device=lesson.device,
+        device=exercise.device,
         score=score,
-        best=lesson.best,
-        seconds=lesson.seconds,
+        best=exercise.best,
+        seconds=exercise.seconds,
         starts=np.concatenate([near, anywhere]),
         seeds=rng.integers(0, 2**63, size=walkers),
         steps=steps,
