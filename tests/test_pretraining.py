@@ -1,4 +1,4 @@
-"""Tests of chameleon_ray.pretraining, exercises, agent_training, learning.agent_file, `pretrain`."""
+"""Pretraining: exercises, training, agent files, and the command."""
 
 import json
 from dataclasses import replace
