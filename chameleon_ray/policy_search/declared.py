@@ -119,7 +119,9 @@ def with_settings(base: Policy, settings: Settings, *, where: str) -> Policy:
         *path, last = name.split(".")
         at = plain
         for step in path:
-            at = at.setdefault(step, {}) if isinstance(at.get(step, {}), dict) else {}
+            if not isinstance(at.get(step), dict):
+                at[step] = {}
+            at = at[step]
         at[last] = value
     return parse(Policy, plain, where=where)
 

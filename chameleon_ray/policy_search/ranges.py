@@ -82,13 +82,17 @@ class Between:
 
     def draw(self, rng: np.random.Generator) -> Value:
         """Uniform between the ends, or between their logarithms."""
-        return self._at(float(rng.random()))
+        half = 0.5 if self.whole else 0.0  # so that both ends are as likely as what lies between
+        low, high = self._scaled(self.low - half), self._scaled(self.high + half)
+        return self._tidied(low + float(rng.random()) * (high - low))
 
     def near(self, value: Value, rng: np.random.Generator) -> Value:
         """A number not far from it, or now and then any."""
         if rng.random() < _ANEW:
             return self.draw(rng)
-        return self._at(min(max(self.place(value) + float(rng.normal(0, _STEP)), 0.0), 1.0))
+        low, high = self._scaled(self.low), self._scaled(self.high)
+        step = float(rng.normal(0, _STEP)) * (high - low)
+        return self._tidied(self._scaled(_number(value)) + step)
 
     def tidy(self, value: Value) -> Value:
         """Rounded to a whole number or to four digits, and not beyond the ends."""
@@ -119,10 +123,8 @@ class Between:
             return integers(round(self.low), round(self.high) + 1)
         return (tune.loguniform if self.log else tune.uniform)(self.low, self.high)
 
-    def _at(self, share: float) -> Value:
-        low, high = self._scaled(self.low), self._scaled(self.high)
-        at = low + share * (high - low)
-        return self.tidy(math.exp(at) if self.log else at)
+    def _tidied(self, scaled: float) -> Value:
+        return self.tidy(math.exp(scaled) if self.log else scaled)
 
     def _scaled(self, value: float) -> float:
         return math.log(value) if self.log else value

@@ -46,7 +46,7 @@ def _explorer(policy: Policy) -> Iterator[Range]:
     yield _choice("explore_every", 1, 2, 4)
     match policy.explorer:
         case PpoSettings():
-            yield from _ppo()
+            yield from _ppo(policy.explorer.waves)
         case AnnealingSettings():
             yield _choice("explorer.chains", 32, 64, 128, 256)
             yield _choice("explorer.steps", 125, 250, 500, 1000)
@@ -62,9 +62,11 @@ def _explorer(policy: Policy) -> Iterator[Range]:
             return  # a part of the user's own: its options are listed in a file
 
 
-def _ppo() -> Iterator[Range]:
+def _ppo(waves: int) -> Iterator[Range]:
     """Table 9, and the episode of Table 7: 128 walks of 500 steps."""
-    yield _choice("explorer.episodes", 64, 128, 256)
+    walks = [n * waves for n in (1, 2, 4, 8, 16, 32, 64, 128) if 64 <= n * waves <= 256]
+    if len(walks) > 1:
+        yield _choice("explorer.episodes", *walks)
     yield _choice("explorer.steps", 100, 200, 500)
     yield _log("explorer.learning_rate", 1e-4, 1e-2)
     yield Between(setting="explorer.discount", low=0.5, high=0.99)
