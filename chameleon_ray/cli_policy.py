@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_SEEDS, _LIVE_SEEDS = "0-15", "0-1"
+_SEEDS, _LIVE_SEEDS = "0-31", "0-1"
 _JUDGED, _LIVE_JUDGED = "100-139", "100-104"
 
 

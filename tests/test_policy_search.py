@@ -320,18 +320,19 @@ def test_equal_settings_are_scored_together():
     assert found[0].means == {1: pytest.approx(0.5), 2: pytest.approx(0.9)}
     assert found[0].mean == pytest.approx(0.7)
     assert [s.settings["x"] for s in finalists(told)] == [1, 3]
+    assert [s.settings["x"] for s in finalists(told, {"x": 2})] == [1, 2, 3]
 
 
 def test_a_journal_proposes_again_what_it_proposed(tmp_path):
     """In the same order; of another question it is refused, and so is a damaged one."""
     path = tmp_path / "out" / "samples.json"
     journal = Journal.open(path, "q")
+    journal.propose(1, {"x": None})  # samples may begin in any order
     journal.propose(0, {"x": 1})
-    journal.propose(1, {"x": None})
     journal.propose(0, {"x": 9})  # goes on, is not begun
     journal.tell(evaluation(0, 1, 0.5, x=1))
     again = Journal.open(path, "q")
-    assert again.proposed == [{"x": 1}, {"x": None}]
+    assert again.proposed == {0: {"x": 1}, 1: {"x": None}}
     assert again.evaluations == []
     with pytest.raises(RunFolderError, match="samples of another search"):
         Journal.open(path, "other")

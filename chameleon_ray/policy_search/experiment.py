@@ -50,6 +50,12 @@ class How:
     at_once: int
     seed: int
 
+    def rungs(self, iterations: int) -> list[int]:
+        """After how many of the iterations ASHA looks who goes on; none without it."""
+        first = max(1, iterations // _RUNGS)
+        rungs = [first * _HALVES**n for n in range(iterations)]
+        return [rung for rung in rungs if rung < iterations] if self.scheduler == "asha" else []
+
     def check(self) -> None:
         """See that the parts go together and are installed.
 
@@ -71,7 +77,7 @@ class How:
 def run_experiment(scoring: Scoring, how: How, journal: Journal, told: Told) -> None:
     """Score samples; the journal has what came of them.
 
-    Ray has been started. What `journal` proposed before is proposed again, first.
+    Ray has been started. What was proposed before is proposed again, first.
 
     Args:
         scoring: Where and how a sample is scored.
@@ -84,8 +90,7 @@ def run_experiment(scoring: Scoring, how: How, journal: Journal, told: Told) -> 
     """
     ranges = scoring.declared.ranges
     samples = _members(how, scoring) if how.scheduler == "pbt" else how.samples
-    known = journal.proposed[:samples]
-    points = [*known, *_fresh(ranges, scoring, how, range(len(known), samples))]
+    points = _points(scoring, how, journal, samples)
     with tempfile.TemporaryDirectory(prefix="chameleon-ray-tune-") as storage:
         tuner = ray_tune.Tuner(
             ray_tune.with_resources(
@@ -97,7 +102,7 @@ def run_experiment(scoring: Scoring, how: How, journal: Journal, told: Told) -> 
                 metric=SCORE if how.scheduler == "pbt" else MEAN,
                 mode="max",
                 num_samples=samples,
-                search_alg=_searcher(how, points, known=len(known)),
+                search_alg=_searcher(how, points),
                 scheduler=_scheduler(how, ranges, len(scoring.seeds)),
                 reuse_actors=True,
             ),
@@ -129,23 +134,23 @@ def _members(how: How, scoring: Scoring) -> int:
     return min(how.samples, max(_POPULATION, math.ceil(how.samples / (1 + generations / 4))))
 
 
-def _fresh(
-    ranges: Sequence[Range], scoring: Scoring, how: How, numbers: range
-) -> list[dict[str, Value]]:
-    """Samples of these numbers: the base policy's own, then random ones.
+def _points(scoring: Scoring, how: How, journal: Journal, samples: int) -> list[dict[str, Value]]:
+    """The samples known beforehand: the base policy's own, then random ones.
 
-    A sample depends on the seed and its number alone. Optuna is given the first only.
+    A random sample depends on the seed and its number alone. Of Optuna's those are known that it
+    proposed before a kill.
     """
-    found = []
-    for number in numbers:
-        own = own_sample(scoring.base, ranges) if number == 0 else None
-        if own is None and how.searcher == "optuna":
-            break
-        found.append(own or drawn(ranges, np.random.default_rng([how.seed, number])))
-    return found
+    ranges = scoring.declared.ranges
+    own = own_sample(scoring.base, ranges)
+    if how.searcher == "optuna":
+        before = [settings for _, settings in sorted(journal.proposed.items())]
+        return before or ([own] if own else [])
+    rest = range(1 if own else 0, samples)
+    others = [drawn(ranges, np.random.default_rng([how.seed, number])) for number in rest]
+    return [own, *others] if own else others
 
 
-def _searcher(how: How, points: list[dict[str, Value]], *, known: int) -> Any:
+def _searcher(how: How, points: list[dict[str, Value]]) -> Any:
     if how.searcher == "random":
         from ray.tune.search.basic_variant import BasicVariantGenerator
 
@@ -156,16 +161,17 @@ def _searcher(how: How, points: list[dict[str, Value]], *, known: int) -> Any:
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     # Gone on with, it is not to draw what it drew at first.
-    sampler = optuna.samplers.TPESampler(seed=how.seed + 7919 * known, multivariate=True)
+    sampler = optuna.samplers.TPESampler(seed=how.seed + 7919 * len(points), multivariate=True)
     search = OptunaSearch(points_to_evaluate=points or None, sampler=sampler)
     return ConcurrencyLimiter(search, max_concurrent=how.at_once)
 
 
 def _scheduler(how: How, ranges: Sequence[Range], iterations: int) -> Any:
-    if how.scheduler == "asha" and iterations > 1:
+    rungs = how.rungs(iterations)
+    if rungs:
         return ray_tune.schedulers.ASHAScheduler(
             max_t=iterations,
-            grace_period=max(1, iterations // _RUNGS),
+            grace_period=rungs[0],
             reduction_factor=_HALVES,
         )
     if how.scheduler == "pbt":
@@ -189,6 +195,10 @@ class _Keeper(ray_tune.Callback):
         self._journal, self._ranges, self._told = journal, ranges, told
         self._iterations, self._all = iterations, samples * iterations
         self._done: dict[int, int] = {}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Nothing: Tune keeps its callbacks to restore an experiment by, and ours goes on anew."""
+        return {}
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         """Tune calls this as a sample begins or goes on."""

@@ -70,13 +70,13 @@ class Journal:
     Attributes:
         path: Where they are written.
         question: Stands for all that the samples depend on: a file of another is not gone on with.
-        proposed: The settings of the samples, in the order in which they were begun.
+        proposed: The settings that each sample began with, by its number.
         evaluations: What they scored, in the order in which that came in.
     """
 
     path: Path
     question: str
-    proposed: list[dict[str, Value]] = field(default_factory=list)
+    proposed: dict[int, dict[str, Value]] = field(default_factory=dict)
     evaluations: list[Evaluation] = field(default_factory=list)
 
     @classmethod
@@ -93,10 +93,11 @@ class Journal:
                     f"{path}: written by another version of chameleon-ray. Choose another folder "
                     "with --out."
                 )
-            known, proposed = found["question"], found["proposed"]
+            known = found["question"]
+            proposed = {int(number): settings for number, settings in found["proposed"].items()}
         except FileNotFoundError:
             return cls(path=path, question=question)
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise RunFolderError(
                 f"{path}: cannot be read ({error}). Remove it: the searches stay, and the same "
                 "command begins with them."
@@ -111,8 +112,8 @@ class Journal:
 
     def propose(self, number: int, settings: Settings) -> None:
         """Note that a sample is begun, so that it is begun again after a kill."""
-        if number == len(self.proposed):
-            self.proposed.append(dict(settings))
+        if number not in self.proposed:
+            self.proposed[number] = dict(settings)
             self.write()
 
     def tell(self, evaluation: Evaluation) -> None:
@@ -156,7 +157,12 @@ def scored(evaluations: Iterable[Evaluation]) -> list[Scored]:
     ]
 
 
-def finalists(evaluations: Sequence[Evaluation]) -> list[Scored]:
-    """The settings that were still there at the last iteration that any reached."""
+def finalists(evaluations: Sequence[Evaluation], own: Settings | None = None) -> list[Scored]:
+    """The settings that were still there at the last iteration that any reached.
+
+    Args:
+        evaluations: All of an experiment.
+        own: The base policy's, which are there in any case: they are what is to be beaten.
+    """
     last = max((e.number for e in evaluations), default=0)
-    return [s for s in scored(evaluations) if last in s.means]
+    return [s for s in scored(evaluations) if last in s.means or s.settings == own]

@@ -14,6 +14,7 @@ from chameleon_ray.policy_search.experiment import own_sample, run_experiment
 from chameleon_ray.policy_search.grounds import Ground
 from chameleon_ray.policy_search.judging import Fold, as_chosen, left_out, verdict
 from chameleon_ray.policy_search.plan import Plan
+from chameleon_ray.policy_search.ranges import Settings
 from chameleon_ray.policy_search.samples import Evaluation, Journal, Scored, finalists
 from chameleon_ray.policy_search.trainable import Scoring
 from chameleon_ray.run_lock import InUseError, lock
@@ -92,6 +93,7 @@ class _Course:
 
     def __init__(self, plan: Plan, on_progress: OnProgress) -> None:
         self._plan, self._on_progress = plan, on_progress
+        self._own = own_sample(plan.base, plan.declared.ranges)
         self._seconds: dict[str, float] = {}
 
     def result(self, journal: Journal) -> Found:
@@ -102,13 +104,12 @@ class _Course:
             for kernel, spaces in left_out(plan.ground.kernels).items()
             if plan.judge_seeds
         ]
-        own = own_sample(plan.base, plan.declared.ranges)
         return Found(
             plan=plan,
             evaluations=journal.evaluations,
             winner=winner,
             policy=self._policy(winner),
-            is_base=winner.settings == own and not plan.declared.fixed,
+            is_base=winner.settings == self._own and not plan.declared.fixed,
             folds=tuple(folds),
             verdict=self._verdict(folds),
             seconds=self._seconds,
@@ -121,9 +122,9 @@ class _Course:
         run_experiment(
             scoring, plan.how, journal, lambda done, total: self._on_progress(what, done, total)
         )
-        _complete(scoring, journal)
+        _complete(scoring, journal, self._own)
         self._seconds[what] = time.monotonic() - began
-        return max(finalists(journal.evaluations), key=lambda scored: scored.mean)
+        return max(finalists(journal.evaluations, self._own), key=lambda scored: scored.mean)
 
     def _fold(self, kernel: str, spaces: tuple[str, ...]) -> Fold:
         """What is chosen without a kernel: the whole search again, which never sees it."""
@@ -157,8 +158,11 @@ class _Course:
         return with_settings(self._plan.base, changed, where="a sample")
 
 
-def _complete(scoring: Scoring, journal: Journal) -> None:
-    """Score finalists with the seeds that they have not had: members of a population change."""
+def _complete(scoring: Scoring, journal: Journal, own: Settings | None) -> None:
+    """Score finalists with the seeds that they have not had.
+
+    The base policy's own settings may have been stopped, and members of a population change.
+    """
     import ray
 
     ground = ray.put(scoring.ground)
@@ -166,7 +170,7 @@ def _complete(scoring: Scoring, journal: Journal) -> None:
     resources = dict(scoring.ground.resources)
     cpus = resources.pop("CPU", 0.0)
     task = ray.remote(_scores).options(num_cpus=cpus, resources=resources)
-    for scored in finalists(journal.evaluations):
+    for scored in finalists(journal.evaluations, own):
         policy = with_settings(
             scoring.base, scoring.declared.all_of(scored.settings), where="a sample"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from chameleon_ray.policy_search.declared import value_of
+from chameleon_ray.policy_search.experiment import own_sample
 from chameleon_ray.policy_search.ranges import Value
 from chameleon_ray.policy_search.samples import scored
 from chameleon_ray.policy_search.search import Found
@@ -24,8 +25,9 @@ def notes(found: Found) -> list[str]:
     plan, how = found.plan, found.plan.how
     spaces = ", ".join(plan.ground.kernels)
     proposed = "Optuna's TPE" if how.searcher == "optuna" else "random draws"
+    rungs = ", ".join(map(str, how.rungs(len(plan.seeds))))
     stopped = {
-        "asha": "ASHA stops the worse half after an eighth, a quarter and half of the seeds",
+        "asha": f"ASHA stops the worse half after {rungs} of them" if rungs else "none is stopped",
         "pbt": "PBT lets the worst quarter of a population copy the best, and change it",
         "none": "none is stopped",
     }[how.scheduler]
@@ -41,9 +43,12 @@ def notes(found: Found) -> list[str]:
             "chosen."
         )
     else:
+        own = own_sample(plan.base, plan.declared.ranges)
+        base = next((s for s in scored(found.evaluations) if s.settings == own), None)
+        against = f" against {base.mean:.4f}" if base else ""
         told.append(
-            f"The best has {changes(found)}: {found.winner.mean:.4f} on the seeds that it was "
-            "chosen by, which flatters it; what it is worth, the spaces left out tell."
+            f"The best has {changes(found)}: {found.winner.mean:.4f}{against}, on the seeds that "
+            "it was chosen by, which flatters it; what it is worth, the spaces left out tell."
         )
     return told
 
