@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-_SEEDS, _LIVE_SEEDS = "0-31", "0-1"
+_SEEDS, _LIVE_SEEDS = "0-15", "0-1"
 _JUDGED, _LIVE_JUDGED = "100-139", "100-104"
 
 
@@ -135,8 +135,9 @@ def search_policy(
         raise SettingsError("--space and --network: give one of them.")
     if not network and (layers is not None or env != "cpu"):
         raise SettingsError("--layers and --env belong to --network; a recorded space has neither.")
-    numbers = parse_seeds(seeds or (_LIVE_SEEDS if network else _SEEDS))
-    judged = parse_seeds(judge_seeds or (_LIVE_JUDGED if network else _JUDGED)) if judge else ()
+    usual, usual_judged = (_LIVE_SEEDS, _LIVE_JUDGED) if network else (_SEEDS, _JUDGED)
+    numbers = parse_seeds(usual if seeds is None else seeds)
+    judged = parse_seeds(usual_judged if judge_seeds is None else judge_seeds) if judge else ()
     chosen = parse_layers(layers)
     try:
         with stdout_for_result(), _progress() as on_progress:
