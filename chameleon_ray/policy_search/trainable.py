@@ -42,9 +42,6 @@ class SampleTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], scoring: Scoring) -> None:
         """Ray calls this once per process."""
-        import torch
-
-        torch.set_num_threads(1)
         self._scoring = scoring
         self._begin(config)
 
