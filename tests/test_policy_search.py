@@ -179,7 +179,7 @@ def test_settings_change_what_they_name_and_nothing_else(chameleon):
 def test_every_policy_has_usual_ranges(name, walks):
     """All of whose values it can have, together too."""
     policy = load_policy(name)[1]
-    declared = usual(policy, walks=walks, default=True)
+    declared = usual(policy, walks=walks, default=True, trials=64)
     check(declared, policy, where=name)
     explored = [r for r in declared.ranges if r.setting.startswith("explorer.")]
     assert bool(explored) == walks
@@ -187,7 +187,7 @@ def test_every_policy_has_usual_ranges(name, walks):
 
 def test_the_paper_s_settings_are_searched_where_an_agent_walks(chameleon):
     """Table 9, the episode of Table 7, and what samples."""
-    names = {r.setting for r in usual(chameleon, walks=True, default=False).ranges}
+    names = {r.setting for r in usual(chameleon, walks=True, default=False, trials=64).ranges}
     table9 = ("learning_rate", "discount", "gae", "epochs", "clip")
     coefficients = ("value_coefficient", "entropy_coefficient")
     of_agent = {f"explorer.{k}" for k in (*table9, *coefficients, "episodes", "steps")}
@@ -195,12 +195,22 @@ def test_the_paper_s_settings_are_searched_where_an_agent_walks(chameleon):
     assert "sampler.batch" in names
     assert "neighbours" not in names
     paper = load_policy("chameleon_paper")[1]
-    assert "sampler.threshold" in {r.setting for r in usual(paper, walks=True, default=True).ranges}
+    assert "sampler.threshold" in {
+        r.setting for r in usual(paper, walks=True, default=True, trials=64).ranges
+    }
+
+
+@pytest.mark.parametrize(("trials", "most"), [(1, 4), (8, 4), (64, 32), (512, 64)])
+def test_no_more_than_half_of_a_search_is_blind(chameleon, trials, most):
+    """With all attempts made before anything is learned, no other setting would matter."""
+    declared = usual(chameleon, walks=False, default=False, trials=trials)
+    (initial,) = [r for r in declared.ranges if r.setting == "initial"]
+    assert max(initial.values) == most
 
 
 def test_the_own_sample_of_a_policy_is_the_policy(chameleon):
     """None where its settings are not among those searched."""
-    declared = usual(chameleon, walks=True, default=True)
+    declared = usual(chameleon, walks=True, default=True, trials=64)
     own = own_sample(chameleon, declared.ranges)
     assert with_settings(chameleon, own, where="x") == chameleon
     odd = replace(chameleon, initial=7)

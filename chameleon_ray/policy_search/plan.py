@@ -104,7 +104,7 @@ def make_plan(asked: Asked) -> Plan:
     name, base = load_policy(asked.policy)
     ground, most, default = _live(asked, base) if asked.network else _recorded(asked)
     if asked.over is None:
-        declared = usual(base, walks=most > base.enumerate, default=default)
+        declared = usual(base, walks=most > base.enumerate, default=default, trials=asked.trials)
         check(declared, base, where=f"the usual ranges of {name}")
     else:
         declared = read_declared(asked.over, base)

@@ -25,15 +25,17 @@ from chameleon_ray.settings import (
 )
 
 
-def usual(policy: Policy, *, walks: bool, default: bool) -> Declared:
+def usual(policy: Policy, *, walks: bool, default: bool, trials: int) -> Declared:
     """The usual ranges of a policy's settings.
 
     Args:
         policy: The policy that is to be bettered.
         walks: Whether its explorer is used: a space that is scored whole has no use for one.
         default: Whether the spaces have a default configuration, which may be measured first.
+        trials: Attempts of a search: at most half of them are made before anything is learned.
     """
-    ranges = [_choice("initial", 4, 8, 16, 32, 64)]
+    first = [n for n in (2, 4, 8, 16, 32, 64) if 2 * n <= max(trials, 8)]
+    ranges = [_choice("initial", *first)]
     if default and policy.default == "first":
         ranges.append(_choice("neighbours", 0, 4, 8, 16))
     if walks:
