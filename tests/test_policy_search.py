@@ -1,6 +1,7 @@
 """Searches of settings without Ray: what is declared, refused, kept, chosen, written and said."""
 
 import json
+import xml.etree.ElementTree as ET
 from dataclasses import replace
 
 import numpy as np
@@ -22,9 +23,11 @@ from chameleon_ray.policy_search.judging import CHOSEN, as_chosen, left_out, ver
 from chameleon_ray.policy_search.plan import Asked, make_plan
 from chameleon_ray.policy_search.preset import write_preset
 from chameleon_ray.policy_search.ranges import Between, Choice, drawn, perturbed, tidied
+from chameleon_ray.policy_search.results import write_results
 from chameleon_ray.policy_search.samples import Evaluation, Journal, Scored, finalists, scored
+from chameleon_ray.policy_search.search import Found
 from chameleon_ray.policy_search.usual import usual
-from chameleon_ray.policy_search.words import conclusion
+from chameleon_ray.policy_search.words import changes, conclusion, notes
 from chameleon_ray.presets import known, load_policy
 from chameleon_ray.searches import Search, SearchKey
 from chameleon_ray.settings import PluginSettings, Policy
@@ -181,6 +184,8 @@ def test_every_policy_has_usual_ranges(name, walks):
     policy = load_policy(name)[1]
     declared = usual(policy, walks=walks, default=True, trials=64)
     check(declared, policy, where=name)
+    own = own_sample(policy, declared.ranges)
+    assert with_settings(policy, own, where=name) == policy
     explored = [r for r in declared.ranges if r.setting.startswith("explorer.")]
     assert bool(explored) == walks
 
@@ -200,9 +205,9 @@ def test_the_paper_s_settings_are_searched_where_an_agent_walks(chameleon):
     }
 
 
-@pytest.mark.parametrize(("trials", "most"), [(1, 4), (8, 4), (64, 32), (512, 64)])
+@pytest.mark.parametrize(("trials", "most"), [(1, 8), (8, 8), (64, 32), (512, 64)])
 def test_no_more_than_half_of_a_search_is_blind(chameleon, trials, most):
-    """With all attempts made before anything is learned, no other setting would matter."""
+    """But as the policy itself has it: all attempts made blindly, no other setting matters."""
     declared = usual(chameleon, walks=False, default=False, trials=trials)
     (initial,) = [r for r in declared.ranges if r.setting == "initial"]
     assert max(initial.values) == most
@@ -456,3 +461,60 @@ def test_the_verdict_is_of_what_was_left_out(chosen, told):
     assert [row.policy for row in tables[-1].rows] == ["base", CHOSEN]
     assert tables[-1].rows[1].differences[0].n == 20
     assert told in conclusion(tables[-1], "base")
+
+
+@pytest.fixture
+def found(tmp_path):
+    """What a search of twelve samples came to, without one."""
+    plan = make_plan(asked(tmp_path))
+    rng, ranges = np.random.default_rng(0), plan.declared.ranges
+    told = [
+        Evaluation(
+            sample=sample,
+            number=number,
+            settings=settings,
+            scores={"line_cpu": float(rng.random())},
+        )
+        for sample in range(12)
+        for settings in [own_sample(plan.base, ranges) if sample == 0 else drawn(ranges, rng)]
+        for number in range(1, 3 if sample < 4 else 2)
+    ]
+    winner = max(finalists(told), key=lambda s: s.mean)
+    return Found(
+        plan=plan,
+        evaluations=told,
+        winner=winner,
+        policy=with_settings(plan.base, plan.declared.all_of(winner.settings), where="x"),
+        is_base=winner.sample == 0,
+        folds=(),
+        verdict=(),
+        seconds={},
+    )
+
+
+def test_the_page_shows_every_sample(found):
+    """A line each in both charts, the winner's and the base policy's by name; XML throughout."""
+    preset, page = write_results(found)
+    svgs = {path.stem: ET.parse(path).getroot() for path in page.with_suffix("").glob("*.svg")}
+    assert set(svgs) == {"importance", "coordinates", "curves"}
+    tag = "{http://www.w3.org/2000/svg}"
+    for name in ("coordinates", "curves"):
+        texts = [text.text for text in svgs[name].iter(f"{tag}text")]
+        assert {"winner", "chameleon"} <= set(texts)
+        faint = [p for p in svgs[name].iter(f"{tag}path") if "faint" in p.get("class")]
+        assert len(faint) == 10
+    rows = [text.text for text in svgs["coordinates"].iter(f"{tag}text")]
+    assert [r.setting for r in found.plan.declared.ranges if r.setting not in rows] == []
+    html = page.read_text()
+    assert "all spaces are of one kernel" in html
+    assert "http://" not in html.replace("http://www.w3.org/2000/svg", "")
+    assert load_policy(str(preset))[1].cost_model == found.policy.cost_model
+
+
+def test_a_winner_that_is_the_base_is_told(found):
+    """And nothing is said of settings that it does not change."""
+    own = own_sample(found.plan.base, found.plan.declared.ranges)
+    same = replace(found, winner=replace(found.winner, settings=own), is_base=True)
+    assert "chameleon itself" in " ".join(notes(same))
+    assert changes(same) == "no other settings"
+    assert "against" in " ".join(notes(replace(found, is_base=False)))

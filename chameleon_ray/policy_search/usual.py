@@ -6,8 +6,9 @@ The middle of most ranges is the paper's number (Tables 7, 8 and 9).
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
-from chameleon_ray.policy_search.declared import Declared
+from chameleon_ray.policy_search.declared import Declared, value_of
 from chameleon_ray.policy_search.ranges import Between, Choice, Range, Value
 from chameleon_ray.settings import (
     AdaptiveSettings,
@@ -41,7 +42,19 @@ def usual(policy: Policy, *, walks: bool, default: bool, trials: int) -> Declare
     if walks:
         ranges += _explorer(policy)
     ranges += [*_sampler(policy), *_cost_model("cost_model", policy.cost_model)]
-    return Declared(ranges=tuple(ranges), fixed={})
+    return Declared(
+        ranges=tuple(_with_own(r, value_of(policy, r.setting)) for r in ranges), fixed={}
+    )
+
+
+def _with_own(r: Range, own: Value) -> Range:
+    """The range, widened to hold what the policy itself has: its own settings are a sample, too."""
+    if r.holds(own) or isinstance(own, bool) or not isinstance(own, int | float):
+        return r
+    if isinstance(r, Choice):
+        numbers = [value for value in r.values if isinstance(value, int | float)]
+        return replace(r, values=tuple(sorted([*numbers, own])))
+    return replace(r, low=min(r.low, own), high=max(r.high, own))
 
 
 def _explorer(policy: Policy) -> Iterator[Range]:
