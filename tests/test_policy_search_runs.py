@@ -233,6 +233,30 @@ def test_killed_and_started_again_it_goes_on(asked):
     assert policy_digest(policy) in {digest for _, digest, _ in searched}
 
 
+def trainables():
+    """The processes that score samples."""
+    children = psutil.Process().children(recursive=True)
+    return [p for p in children if p.name().startswith("ray::ResourceTra")]
+
+
+def test_a_sample_s_process_that_dies_costs_what_it_was_searching(asked):
+    """The sample goes on in another one, with what was kept."""
+    killed = []
+
+    def on_progress(what, done, total):
+        if done >= 3 and not killed:
+            killed.extend(trainables()[:1])
+            killed[0].kill()
+
+    how = replace(asked.how, scheduler="none", samples=4)
+    found = search_policy(make_plan(replace(asked, how=how, judge_seeds=())), on_progress)
+    assert killed
+    assert {len(s.means) for s in scored(found.evaluations)} == {4}
+    assert len(scored(found.evaluations)) == 4
+    searched = of_samples(asked.out)
+    assert len(set(searched)) == len(searched) == 4 * 4 * 3
+
+
 @pytest.mark.timeout(600)
 def test_layers_of_a_network_are_as_good_a_ground(tmp_path):
     """Runs on a simulated device, one after another; each layer is left out in turn."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from chameleon_ray.storage import open_folder
 
 OnProgress = Callable[[str, int, int], None]  # what is done, how much of it, of how much
 
+_NO_NAME = re.compile(r"[^\w.-]")  # what the name of a file is better without
 _KEPT = "Every finished search is kept; the same command goes on."
 
 
@@ -66,7 +68,6 @@ def search_policy(plan: Plan, on_progress: OnProgress | None = None) -> Found:
         RunFolderError: The folder is in use, of another search, or cannot be written.
         KeyboardInterrupt: On SIGINT and SIGTERM; the same call goes on.
     """
-    journal = Journal.open(plan.out / "samples.json", plan.question)
     folder = open_folder(plan.out)
     try:
         folder.make()
@@ -81,6 +82,7 @@ def search_policy(plan: Plan, on_progress: OnProgress | None = None) -> Found:
             f"{plan.out} cannot be used: {error.strerror or error}. Choose another with --out."
         ) from error
     try:
+        journal = Journal.open(plan.out / "samples.json", plan.question)
         cpus = plan.how.at_once
         with ray_session(address=None, cpus=cpus), terminating_as_interrupt():
             return _Course(plan, on_progress or _silent).result(journal)
@@ -130,7 +132,7 @@ class _Course:
         """What is chosen without a kernel: the whole search again, which never sees it."""
         plan = self._plan
         others = [space for space in plan.ground.kernels if space not in spaces]
-        path = plan.out / f"samples-without-{kernel}.json"
+        path = plan.out / f"samples-without-{_NO_NAME.sub('_', kernel)}.json"
         journal = Journal.open(path, plan.question)
         best = self._best(f"without {kernel}", plan.ground.only(others), journal)
         return Fold(kernel=kernel, spaces=spaces, chosen=best)
