@@ -8,6 +8,9 @@ import numpy as np
 
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.explorers import explorer_of, make_explorer
+from chameleon_ray.learning.beginning import BeginningExplorer, TrustingSampler
+from chameleon_ray.learning.lessons import Lessons
+from chameleon_ray.learning.warm import WarmCostModel
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
 from chameleon_ray.rounds import Round
@@ -17,6 +20,8 @@ from chameleon_ray.space import Configs, DesignSpace
 from chameleon_ray.starts import first_batch
 from chameleon_ray.task_tuner import TaskTuner
 from chameleon_ray.tasks import Task
+
+_BATCH = 8  # while a past is trusted, where the policy's sampler has no batch of its own
 
 
 def preload(policy: Policy) -> None:
@@ -39,6 +44,7 @@ def search(
     default: Configs | None = None,
     hopeless: int | None = 32,
     observe: Callable[[Round], None] = lambda _round: None,
+    lessons: Lessons | None = None,
 ) -> TaskTuner:
     """Search a space as a policy says. The explorer is made here; closing the search frees it.
 
@@ -54,6 +60,8 @@ def search(
         default: Measured first `(knobs,)`, if the policy is to know it; None if there is none.
         hopeless: So many failures without a success end the search in an error; None: never.
         observe: Told of each round, once its batch is measured.
+        lessons: What is known of other layers and devices. If that is something when the search
+            begins, it begins there; the policy's own first batch follows if that proves wrong.
 
     Returns:
         The search; nothing has been measured yet.
@@ -65,15 +73,25 @@ def search(
         space = space.with_knob_features()
     default = default if policy.default == "first" else None
     first = first_batch(space, policy, rng, default=default)
+    explorer = explorer_of(policy, space=space, seed=seed)
+    sampler = make_sampler(policy)
+    cost_model = make_cost_model(policy.cost_model, seed=seed)
+    if lessons is not None:
+        cost_model = model = WarmCostModel(cost_model, lessons, space, seed=seed)
+        explorer = BeginningExplorer(explorer, model)
+        known = int(default is not None) if model.past else len(first)
+        batch = getattr(policy.sampler, "batch", _BATCH)
+        sampler = TrustingSampler(sampler, batch=batch, reserve=first[known:], model=model)
+        first = first[:known]
     return TaskTuner(
         task,
         space,
         first=first,
         has_default=default is not None,
-        explorer=explorer_of(policy, space=space, seed=seed),
-        sampler=make_sampler(policy),
+        explorer=explorer,
+        sampler=sampler,
         measurer=measurer,
-        cost_model=make_cost_model(policy.cost_model, seed=seed),
+        cost_model=cost_model,
         budget=budget,
         rng=rng,
         phases=phases,

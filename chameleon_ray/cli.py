@@ -25,9 +25,11 @@ from chameleon_ray import (
 from chameleon_ray.cli_shared import (
     Inputs,
     Json,
+    LearnFrom,
     Network,
     Trust,
     console,
+    experience_of,
     parse_layers,
     print_json,
     stdout_for_result,
@@ -148,6 +150,10 @@ def tune(
             show_default="as this one",
         ),
     ] = "",
+    learn_from: LearnFrom = None,
+    cold: Annotated[
+        bool, typer.Option("--cold", help="Learn from nothing, nor one layer from another.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Tune the convolutions of NETWORK and print what was gained."""
@@ -157,6 +163,7 @@ def tune(
     numbers = parse_layers(layers)
     seconds = _seconds(time_budget)
     busy = _busy()
+    experience = experience_of(learn_from)
     tell_of_waiting(folder)
     try:
         with stdout_for_result(), _live() as on_progress:
@@ -175,6 +182,8 @@ def tune(
                 seed=seed,
                 address=address,
                 device=device,
+                learn_from=experience or (),
+                cold=cold,
                 on_progress=on_progress,
             )
     except KeyboardInterrupt:

@@ -12,9 +12,12 @@ import typer
 
 from chameleon_ray.cli_shared import (
     Json,
+    LearnFrom,
     console,
+    experience_of,
     parse_layers,
     parse_seeds,
+    past_of_others,
     print_json,
     stdout_for_result,
     whole,
@@ -84,6 +87,7 @@ def compare(
     out: Annotated[
         Path, typer.Option(help="Folder of the finished searches; what is there is not repeated.")
     ] = Path("runs/compare"),
+    learn_from: LearnFrom = None,
     as_json: Json = False,
 ) -> None:
     """Compare policies on equal budgets: scores, 95% intervals, significance."""
@@ -99,10 +103,12 @@ def compare(
         with stdout_for_result(), _progress() as on_progress:
             if network:
                 searches, reference = _live(
-                    network, policies, env, chosen, numbers, trials, out, on_progress
+                    network, policies, env, chosen, numbers, trials, out, learn_from, on_progress
                 )
             else:
-                searches = _recorded(space or [], policies, numbers, trials, out, on_progress)
+                searches = _recorded(
+                    space or [], policies, numbers, trials, out, learn_from, on_progress
+                )
                 reference = "the shortest recorded time"
     except KeyboardInterrupt:
         print(f"Stopped; the same command with --out {out} goes on.", file=sys.stderr)
@@ -116,6 +122,7 @@ def _recorded(
     seeds: Sequence[int],
     trials: int,
     out: Path,
+    learn_from: list[str] | None,
     on_progress: Callable[[Standing], None],
 ) -> list[Search]:
     from chameleon_ray.compare import compare as run
@@ -124,7 +131,18 @@ def _recorded(
 
     chosen = [load_policy(name) for name in policies]
     recorded = [load_recorded(name) for name in spaces or shipped()]
-    return run(recorded, chosen, seeds=seeds, trials=trials, out=out, on_progress=on_progress)
+    experience = experience_of(learn_from)
+    pasts = {space.name: past_of_others(experience, space) for space in recorded}
+    known = {name: past for name, past in pasts.items() if past is not None}
+    return run(
+        recorded,
+        chosen,
+        seeds=seeds,
+        trials=trials,
+        out=out,
+        pasts=known if experience else None,
+        on_progress=on_progress,
+    )
 
 
 def _live(
@@ -135,6 +153,7 @@ def _live(
     seeds: Sequence[int],
     trials: int,
     out: Path,
+    learn_from: list[str] | None,
     on_progress: Callable[[Standing], None],
 ) -> tuple[list[Search], str]:
     """The searches, and what their reference is."""
@@ -148,8 +167,11 @@ def _live(
         seeds=seeds,
         trials=trials,
         out=out,
+        experience=experience_of(learn_from),
         on_progress=on_progress,
     )
+    for remark in found.remarks:
+        print(f"--learn-from: {remark}.", file=sys.stderr)
     what = "the fastest of all runs; what each held for its best at any moment is timed in turns"
     untimed = {space: len(r.told) for space, r in found.retimed.items() if r.told}
     if untimed:

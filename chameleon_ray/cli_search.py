@@ -11,8 +11,11 @@ import typer
 
 from chameleon_ray.cli_shared import (
     Json,
+    LearnFrom,
     console,
+    experience_of,
     parse_seeds,
+    past_of_others,
     print_json,
     stdout_for_result,
     tell_of_waiting,
@@ -22,6 +25,7 @@ from chameleon_ray.errors import SettingsError
 from chameleon_ray.store import shown
 
 if TYPE_CHECKING:
+    from chameleon_ray.learning.past import Past
     from chameleon_ray.measure.recorded import RecordedSpace
     from chameleon_ray.record import Written
     from chameleon_ray.settings import Policy
@@ -55,6 +59,7 @@ def replay(
     env: Annotated[str, typer.Option(help="Of the measurer `recorded`: a name, or a file.")] = (
         "recorded"
     ),
+    learn_from: LearnFrom = None,
     as_json: Json = False,
 ) -> None:
     """Search recorded spaces: every time comes from a file, measured on the device it names."""
@@ -65,9 +70,11 @@ def replay(
     policies = _policies(policy or ["chameleon"])
     recorded = [load_recorded(space) for space in spaces]
     _distinct("SPACE", [space.name for space in recorded])
+    experience = experience_of(learn_from)
     try:
         for space in recorded:
-            _replay(space, policies, numbers, trials, sleep=sleep, as_json=as_json)
+            past = past_of_others(experience, space)
+            _replay(space, policies, numbers, trials, past=past, sleep=sleep, as_json=as_json)
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -180,6 +187,7 @@ def _replay(
     seeds: Sequence[int],
     trials: int,
     *,
+    past: Past | None,
     sleep: bool,
     as_json: bool,
 ) -> None:
@@ -191,7 +199,9 @@ def _replay(
     try:
         for name, policy in policies:
             for seed in seeds:
-                done = search(space, policy, name=name, trials=trials, seed=seed, sleep=sleep)
+                done = search(
+                    space, policy, name=name, trials=trials, seed=seed, sleep=sleep, past=past
+                )
                 found.setdefault(name, []).append(done)
                 print(replay_report.line(done, trials=trials), file=sys.stderr, flush=True)
                 if as_json:

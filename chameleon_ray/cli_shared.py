@@ -17,6 +17,10 @@ from chameleon_ray.store import shown
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from chameleon_ray.learning.past import Past
+    from chameleon_ray.learning.reading import Experience
+    from chameleon_ray.measure.recorded import RecordedSpace
+
 Network = Annotated[
     str,
     typer.Argument(
@@ -36,6 +40,14 @@ Inputs = Annotated[
     ),
 ]
 Trust = Annotated[bool, typer.Option(help="Load what a .pt2 file pickles besides tensors.")]
+LearnFrom = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PLACE",
+        help="Measurements of others to begin with: a run folder, a folder of them or of recorded "
+        "spaces, a recorded space. May be repeated.",
+    ),
+]
 Json = Annotated[
     bool, typer.Option("--json", help="One object on one line on stdout; all else on stderr.")
 ]
@@ -143,3 +155,40 @@ def stdout_for_result() -> Iterator[None]:
     finally:
         os.dup2(kept, 1)
         os.close(kept)
+
+
+def experience_of(places: list[str] | None) -> Experience | None:
+    """What `--learn-from` names, read; what a user should know of it goes to stderr.
+
+    Raises:
+        ChameleonError: It cannot be read, or holds nothing.
+    """
+    if not places:
+        return None
+    from chameleon_ray.learning.reading import learn_from
+
+    experience = learn_from(places)
+    for remark in experience.remarks:
+        print(f"--learn-from: {remark}.", file=sys.stderr)
+    return experience
+
+
+def past_of_others(experience: Experience | None, recorded: RecordedSpace) -> Past | None:
+    """What is known of others than a recorded space; what is left out goes to stderr.
+
+    Raises:
+        SettingsError: Nothing of it can be used there.
+    """
+    if experience is None:
+        return None
+    from chameleon_ray.learning.sources import of_recorded
+
+    past, line = experience.of_others(of_recorded(recorded))
+    print(f"{line}.", file=sys.stderr)
+    if past is None:
+        raise SettingsError(
+            f"--learn-from: nothing of it is of another device or layer with the knobs of "
+            f"{recorded.name}: {', '.join(recorded.tunables.values)}. Leave that space out, or add "
+            "a run or a recorded space of the same kernel."
+        )
+    return past

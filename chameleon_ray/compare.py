@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.learning.past import Past
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.recorded import RecordedSpace
 from chameleon_ray.replay import replay
@@ -20,6 +21,7 @@ from chameleon_ray.searches import (
     Search,
     Searches,
     SearchKey,
+    digest,
     kernel_of,
     policy_digest,
     space_digest,
@@ -66,6 +68,19 @@ class Wanted:
     how: Any
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Warm:
+    """How a search with a past is made.
+
+    Attributes:
+        policy: How to search.
+        past: What is known of others than the space searched.
+    """
+
+    policy: Policy
+    past: Past
+
+
 SearchFunction = Callable[[RecordedSpace, SearchKey, Any], Search]
 
 
@@ -76,6 +91,7 @@ def compare(
     seeds: Sequence[int],
     trials: int,
     out: Path,
+    pasts: Mapping[str, Past] | None = None,
     on_progress: Callable[[Standing], None] | None = None,
 ) -> list[Search]:
     """Search every space with every policy and seed, each as often.
@@ -89,6 +105,8 @@ def compare(
         seeds: Distinct.
         trials: Attempts of each search; fewer on a space that has fewer configs.
         out: Folder of the finished searches.
+        pasts: What is known of others than each space, by its name. If given, every policy
+            searches cold and, as `<policy>, warm`, with that.
         on_progress: Called at the beginning and after each search.
 
     Returns:
@@ -102,24 +120,50 @@ def compare(
     """
     _check_names(spaces, policies, seeds)
     digests = {space.name: space_digest(space) for space in spaces}
+    ways = [way for recorded in spaces for way in _ways(recorded, policies, pasts)]
     wanted = [
         Wanted(
             key=SearchKey(
-                space=recorded.name,
-                space_digest=digests[recorded.name],
-                policy=name,
-                policy_digest=policy_digest(policy),
+                space=way.recorded.name,
+                space_digest=digests[way.recorded.name],
+                policy=way.name,
+                policy_digest=way.digest,
                 seed=seed,
                 trials=trials,
             ),
-            recorded=recorded,
-            how=policy,
+            recorded=way.recorded,
+            how=way.how,
         )
-        for seed, recorded, (name, policy) in itertools.product(seeds, spaces, policies)
+        for seed, way in itertools.product(seeds, ways)
     ]
     found = complete(wanted, search_by_policy, out=out, on_progress=on_progress)
-    rank = {name: place for place, (name, _) in enumerate(policies)}
+    rank = {name: place for place, name in enumerate(dict.fromkeys(way.name for way in ways))}
     return sorted(found, key=lambda search: rank[search.key.policy])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Way:
+    """A way to search a space: a policy, cold or warm."""
+
+    recorded: RecordedSpace
+    name: str
+    digest: str
+    how: Policy | Warm
+
+
+def _ways(
+    recorded: RecordedSpace, policies: Sequence[NamedPolicy], pasts: Mapping[str, Past] | None
+) -> Iterator[_Way]:
+    """All policies cold, then all with a past, if there is one."""
+    for name, policy in policies:
+        yield _Way(recorded=recorded, name=name, digest=policy_digest(policy), how=policy)
+    if pasts is None:
+        return
+    past = pasts[recorded.name]
+    for name, policy in policies:
+        both = digest([policy_digest(policy), past.digest])
+        warm = Warm(policy=policy, past=past)
+        yield _Way(recorded=recorded, name=f"{name}, warm", digest=both, how=warm)
 
 
 def complete(
@@ -174,11 +218,12 @@ def curves(searches: Sequence[Search]) -> list[Curve]:
     ]
 
 
-def search_by_policy(recorded: RecordedSpace, key: SearchKey, policy: Policy) -> Search:
+def search_by_policy(recorded: RecordedSpace, key: SearchKey, how: Policy | Warm) -> Search:
     """One search of a recorded space, on one core."""
+    policy, past = (how.policy, how.past) if isinstance(how, Warm) else (how, None)
     if isinstance(policy.explorer, PpoSettings) and policy.explorer.workers:
         policy = replace(policy, explorer=replace(policy.explorer, workers=0))  # one core each
-    found = replay(recorded, policy, name=key.policy, trials=key.trials, seed=key.seed)
+    found = replay(recorded, policy, name=key.policy, trials=key.trials, seed=key.seed, past=past)
     return Search(
         key=key,
         kernel=kernel_of(recorded),
@@ -240,10 +285,11 @@ def _in_tasks(
     task = ray.remote(search).options(num_cpus=1)
     spaces = {w.recorded.name: w.recorded for w in missing}
     stored = {name: ray.put(recorded) for name, recorded in spaces.items()}
+    ways = {id(w.how): ray.put(w.how) for w in {id(w.how): w for w in missing}.values()}
     queue, running = iter(missing), list[Any]()
     while True:
         for w in itertools.islice(queue, at_once - len(running)):
-            running.append(task.remote(stored[w.recorded.name], w.key, w.how))
+            running.append(task.remote(stored[w.recorded.name], w.key, ways[id(w.how)]))
         if not running:
             return
         (finished, *_), running = ray.wait(running, num_returns=1)

@@ -20,6 +20,7 @@ from chameleon_ray import history, network_tuner, report
 from chameleon_ray.compare import Standing
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.files import write_whole
+from chameleon_ray.learning.reading import Experience
 from chameleon_ray.machine import cpu_brand, usable_cores
 from chameleon_ray.measure import Measurement, histogram
 from chameleon_ray.plan import Plan, make_plan
@@ -43,12 +44,14 @@ class LiveComparison:
         retimed: The times of what they found, by space as in `Search.key`.
         folders: Run folder of each policy and seed; what `tune` reported lies beside it as `.json`.
         layers: The layers tuned, by space.
+        remarks: What was not learned from, and why, a line each.
     """
 
     searches: list[Search]
     retimed: Mapping[str, Retimed]
     folders: Mapping[tuple[str, int], Path]
     layers: Mapping[str, Layer]
+    remarks: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +59,15 @@ class _Run:
     plan: Plan
     folder: Path
     keys: Mapping[int, SearchKey]  # by the number of the layer
+
+    @property
+    def label(self) -> str:
+        """What the run's way of searching is called."""
+        return _label(self.plan)
+
+
+def _label(plan: Plan) -> str:
+    return plan.policy_name if plan.experience is None else f"{plan.policy_name}, warm"
 
 
 def compare_network(
@@ -67,6 +79,7 @@ def compare_network(
     seeds: Sequence[int],
     trials: int,
     out: Path,
+    experience: Experience | None = None,
     on_progress: Callable[[Standing], None] | None = None,
     on_run: Callable[[Progress], None] | None = None,
 ) -> LiveComparison:
@@ -80,6 +93,8 @@ def compare_network(
         seeds: The runs of one seed follow each other, so that all policies meet the same machine.
         trials: Measurements of each layer in each run.
         out: Folder of the finished searches, and of the run folders.
+        experience: What is known of others than these layers. If given, every policy tunes cold
+            and, as `<policy>, warm`, with that, its layers learning from each other, too.
         on_progress: Called at the beginning and after each run.
         on_run: Called while a run is going on.
 
@@ -96,8 +111,14 @@ def compare_network(
         layers=layers,
         trials=trials,
     )
-    wanted = itertools.product(seeds, policies)
-    runs = [_run(plan(policy=policy, seed=seed), out) for seed, policy in wanted]
+    ways: list[partial[Plan]] = [partial(plan, cold=True)]
+    if experience is not None:
+        tested = ways[0](policy=policies[0], seed=seeds[0]).layers
+        experience = experience.without_tasks([layer.task.key for layer in tested])
+        ways.append(partial(plan, learn_from=experience))
+    wanted = itertools.product(seeds, ways, policies)
+    runs = [_run(way(policy=policy, seed=seed), out) for seed, way, policy in wanted]
+    order = list(dict.fromkeys(run.label for run in runs))
     store, found = Searches(out / SEARCHES), dict[SearchKey, Search]()
     for run in runs:
         found |= {key: s for key in run.keys.values() if (s := store.find(key)) is not None}
@@ -118,25 +139,28 @@ def compare_network(
     return LiveComparison(
         searches=[
             _as_retimed(found[key], bests[key], retimed[key.space])
-            for run in sorted(runs, key=lambda run: policies.index(run.plan.policy_name))
+            for run in sorted(runs, key=lambda run: order.index(run.label))
             for key in run.keys.values()
             if key.space in retimed
         ],
         retimed=retimed,
-        folders={(run.plan.policy_name, run.plan.seed): run.folder for run in runs},
+        folders={(run.label, run.plan.seed): run.folder for run in runs},
+        remarks=experience.remarks if experience is not None else (),
         layers={runs[0].keys[layer.index].space: layer for layer in runs[0].plan.layers},
     )
 
 
 def _run(plan: Plan, out: Path) -> _Run:
     of_policy, of_env = policy_digest(plan.policy), digest([asdict(plan.env), _here()])
+    if plan.experience is not None:
+        of_policy = digest([of_policy, plan.learns_from])
     mark = digest([plan.policy_name, of_policy, of_env])[:8]
     name = f"{plan.network.file_name}-{Path(plan.policy_name).stem}-{mark}-seed{plan.seed}"
     keys = {
         layer.index: SearchKey(
             space=f"{plan.network.file_name}-{layer.index}",
             space_digest=digest([of_env, layer.task.key]),
-            policy=plan.policy_name,
+            policy=_label(plan),
             policy_digest=of_policy,
             seed=plan.seed,
             trials=plan.trials,
@@ -182,6 +206,8 @@ def _tuned(run: _Run, store: Searches, on_run: Callable[[Progress], None] | None
         trials=plan.trials,
         run=run.folder,
         seed=plan.seed,
+        learn_from=plan.experience or (),
+        cold=plan.experience is None,
         on_progress=on_run,
     )
     whole = report.to_json(result) | {"wall_is_whole": not again}

@@ -16,6 +16,7 @@ from ray.exceptions import RayTaskError
 from chameleon_ray.assembly import preload, search
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, NothingValidError
+from chameleon_ray.learner import AskedLearner
 from chameleon_ray.measure import Measurement, Purpose, histogram
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.phases import Phases
@@ -35,6 +36,7 @@ class TrialContext:
 
     Attributes:
         coordinator: Handle of the coordinator.
+        learner: Handle of the learner; None if the layers begin cold.
         target: Resolved.
         has_torch: Whether torch is timed beside the finalists.
         trials: Measurements per layer, on the mean.
@@ -44,6 +46,7 @@ class TrialContext:
     """
 
     coordinator: Any
+    learner: Any
     layers: tuple[Layer, ...]
     env: Env
     policy: Policy
@@ -160,6 +163,9 @@ class LayerTrainable(tune.Trainable):
                 phases=self._phases,
                 default=self._default,
                 observe=self._round_ended,
+                lessons=AskedLearner(learner=c.learner, task=self._layer.task)
+                if c.learner is not None
+                else None,
             )
         return self._tuner
 

@@ -29,6 +29,7 @@ def tune_layers(
     coordinator: Any,
     device: Device,
     *,
+    learner: Any,
     at_once: int,
     devices: int,
     folder: Path | None,
@@ -39,6 +40,7 @@ def tune_layers(
         plan: What was asked for.
         coordinator: Handle of the actor that measures.
         device: What it measures on.
+        learner: Handle of the actor that they learn from; None if they begin cold.
         at_once: How many layers have a process of their own.
         devices: How many there are; with many, batches are larger, or there would not be enough
             under way for all of them.
@@ -49,12 +51,20 @@ def tune_layers(
         What came of each layer that has a result, by number; and why the process of a layer died,
         if one died too often.
     """
+    context = _context(
+        plan,
+        device,
+        coordinator=coordinator,
+        learner=learner,
+        at_once=at_once,
+        devices=devices,
+    )
     with (
         tempfile.TemporaryDirectory(prefix="chameleon-ray-tune-") as storage,
         _callbacks(folder) as callbacks,
     ):
         tuner = ray_tune.Tuner(
-            _trainable(plan, _context(plan, coordinator, device, at_once, devices)),
+            _trainable(plan, context),
             param_space={"layer": ray_tune.grid_search([x.index for x in plan.layers])},
             tune_config=ray_tune.TuneConfig(
                 reuse_actors=True, scheduler=_scheduler(plan, coordinator, at_once)
@@ -75,7 +85,7 @@ def tune_layers(
 
 
 def _context(
-    plan: Plan, coordinator: Any, device: Device, at_once: int, devices: int
+    plan: Plan, device: Device, *, coordinator: Any, learner: Any, at_once: int, devices: int
 ) -> TrialContext:
     budget = plan.time_budget_seconds
     policy = plan.policy
@@ -83,6 +93,7 @@ def _context(
         policy = policy.busy_enough(math.ceil(_JOBS_PER_DEVICE * devices / at_once))
     return TrialContext(
         coordinator=coordinator,
+        learner=learner,
         layers=plan.layers,
         env=plan.env,
         policy=policy,

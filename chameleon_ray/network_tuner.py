@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, MachineError
+from chameleon_ray.learning.reading import Experience
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.networks import Network
@@ -45,6 +46,8 @@ def tune(
     seed: int = 0,
     address: str | None = None,
     device: str = "",
+    learn_from: Sequence[str] | Experience = (),
+    cold: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> NetworkResult:
     """Tune the distinct convolutions of a network.
@@ -66,6 +69,9 @@ def tune(
         address: Of a Ray cluster; a Ray of this process alone if absent.
         device: Part of the name of the machines to measure on, where a cluster has several kinds;
             by default, those that are as this one.
+        learn_from: Measurements of others to begin with: run folders, folders of them or of
+            recorded spaces, recorded spaces; or what was read of those.
+        cold: Learn from nothing, nor one layer from another.
         on_progress: Called a few times a second, from a thread.
 
     Raises:
@@ -87,6 +93,8 @@ def tune(
         seed=seed,
         address=address,
         device=device,
+        learn_from=learn_from,
+        cold=cold,
     )
     folder = RunFolder(run or new_folder(plan.network.name))
     with ExitStack() as stack:
@@ -154,6 +162,7 @@ class _Run:
             machine=device.machine,
             compiler=device.compiler,
             template=template_version(device.target),
+            learns_from=plan.learns_from,
         )
         self._folder.begin(manifest, layers=tuple(layer.index for layer in plan.layers))
 
@@ -189,6 +198,7 @@ class _Run:
             self._plan,
             self._coordinator,
             device,
+            learner=self._learner(device),
             at_once=self._at_once,
             devices=self._devices,
             folder=self._folder.path,
@@ -202,6 +212,19 @@ class _Run:
                 f"with --run {self._folder.name} goes on."
             )
         return layers
+
+    def _learner(self, device: Device) -> Any:
+        """Handle of the actor that the layers learn from; None if they begin cold."""
+        from chameleon_ray.learner import start_learner
+
+        if self._plan.experience is None:
+            return None
+        return start_learner(
+            self._plan.experience,
+            run=self._folder.address,
+            target=device.target,
+            machine=device.machine,
+        )
 
     @contextmanager
     def _watching(self) -> Iterator[None]:

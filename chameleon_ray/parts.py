@@ -20,6 +20,7 @@ from chameleon_ray.storage import Folder, Place, for_each, open_folder, reason
 
 T = TypeVar("T")
 
+_LOOKS = 10  # at a folder that is being merged
 _MOST_SMALL = 32  # so many small parts are merged into one
 _LARGE = 4096  # a part of so many items is left alone
 _DICTIONARY = 256  # from so many items on, dictionaries and statistics pay
@@ -61,6 +62,36 @@ def read_parts(place: Place, kind: Kind[T]) -> tuple[list[T], list[str]]:
     folder = open_folder(place)
     items, damaged = _read_now(folder, kind)
     return items, sorted([*damaged, *_aside(folder, kind.name)])
+
+
+def read_tables(place: Place, kind: Kind[T], columns: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """Some columns of all parts of a folder as Arrow tables, and the names of damaged parts.
+
+    For what would be too slow or too large item by item. Changes nothing. An item may stand in two
+    parts, if it was merged a moment ago; its number tells.
+
+    Raises:
+        RunFolderError: A newer version wrote the parts, or they cannot be read.
+    """
+    folder = open_folder(place)
+    for _ in range(_LOOKS):
+        with _keeping(folder), suppress(FileNotFoundError):  # merged while we read: look again
+            names = _parts(folder, kind.name)
+            tables, damaged = _tables(folder, names, kind, columns)
+            return tables, sorted([*damaged, *_aside(folder, kind.name)])
+    raise RunFolderError(_changing(folder, kind))
+
+
+def last_number(place: Place, kind: Kind[T]) -> int:
+    """The largest number of an item in a folder, by the names of the parts; 0 if there is none.
+
+    Raises:
+        RunFolderError: The folder cannot be read.
+    """
+    folder = open_folder(place)
+    with _keeping(folder):
+        names = _parts(folder, kind.name)
+    return max((_last(name) for name in names), default=0)
 
 
 class PartStore(Generic[T]):
@@ -187,6 +218,12 @@ def _parts(folder: Folder, name: str) -> list[str]:
     return [n for n in folder.names() if n.startswith(f"{name}-") and _PART.fullmatch(n)]
 
 
+def _last(name: str) -> int:
+    """The last number of a part's name."""
+    match = _PART.fullmatch(name)
+    return int(match[2]) if match else 0
+
+
 def _spanned(name: str) -> int:
     """How many numbers a part's name spans."""
     match = _PART.fullmatch(name)
@@ -211,12 +248,14 @@ def _keeping(folder: Folder) -> Iterator[None]:
 
 def _read_now(folder: Folder, kind: Kind[T]) -> tuple[list[T], list[str]]:
     """The items of all parts, and the names of those that turn out to be damaged."""
-    for _ in range(10):
+    for _ in range(_LOOKS):
         with _keeping(folder), suppress(FileNotFoundError):  # merged while we read: look again
             return _read(folder, _parts(folder, kind.name), kind)
-    raise RunFolderError(
-        f"{folder.name}: its {kind.name} keep changing; is another run writing there?"
-    )
+    raise RunFolderError(_changing(folder, kind))
+
+
+def _changing(folder: Folder, kind: Kind[T]) -> str:
+    return f"{folder.name}: its {kind.name} keep changing; is another run writing there?"
 
 
 def _read(folder: Folder, parts: Sequence[str], kind: Kind[T]) -> tuple[list[T], list[str]]:
@@ -228,11 +267,13 @@ def _read(folder: Folder, parts: Sequence[str], kind: Kind[T]) -> tuple[list[T],
     return [items[number] for number in sorted(items)], damaged
 
 
-def _tables(folder: Folder, parts: Sequence[str], kind: Kind[T]) -> tuple[list[Any], list[str]]:
-    """The parts as Arrow tables, and the names of those that are damaged."""
+def _tables(
+    folder: Folder, parts: Sequence[str], kind: Kind[T], columns: Sequence[str] = ()
+) -> tuple[list[Any], list[str]]:
+    """The parts as Arrow tables, all columns or some, and the names of those that are damaged."""
     tables, damaged = [], []
     for name, content in zip(parts, for_each(folder, folder.read, parts), strict=True):
-        table = _decode(content, f"{folder.name}/{name}", kind)
+        table = _decode(content, f"{folder.name}/{name}", kind, columns)
         if table is None:
             damaged.append(name)
         else:
@@ -284,8 +325,8 @@ def _encode(table: Any) -> bytes:
     return bytes(sink.getvalue())
 
 
-def _decode(data: bytes, path: str, kind: Kind[T]) -> Any:
-    """One Parquet file as an Arrow table, or None if it is damaged.
+def _decode(data: bytes, path: str, kind: Kind[T], columns: Sequence[str] = ()) -> Any:
+    """One Parquet file as an Arrow table, all columns or some, or None if it is damaged.
 
     Raises:
         RunFolderError: A newer version wrote it.
@@ -297,9 +338,9 @@ def _decode(data: bytes, path: str, kind: Kind[T]) -> Any:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         version = int((file.schema_arrow.metadata or {})[b"schema_version"])
         if version < kind.version:
-            return file.read()
+            return file.read(columns=list(columns) or None)
         if version == kind.version:
-            return file.read(columns=list(kind.columns()))
+            return file.read(columns=list(columns or kind.columns()))
     except (pa.ArrowException, OSError, ValueError, KeyError):
         return None
     raise RunFolderError(

@@ -8,11 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.learning.reading import Experience, learn_from as learn_from_places
 from chameleon_ray.machine import free_memory
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.presets import load_env, load_policy
+from chameleon_ray.run_folder import NOTHING
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.tasks import Layer, Target
 
@@ -29,6 +31,7 @@ class Plan:
     Attributes:
         network: Whole; `layers` are those of it that are tuned.
         target: On this machine; the nodes of a cluster have theirs.
+        experience: What the layers learn from besides each other; None if they begin cold.
         device: Words that the machine's name has which the run measures on.
     """
 
@@ -44,12 +47,21 @@ class Plan:
     seed: int
     address: str | None
     device: str
+    experience: Experience | None
     started: float = field(default_factory=time.time)
 
     @property
     def most_trials(self) -> int:
         """Cap of measurements of one layer."""
         return self.trials * (_MOST_SHARES if self.policy.schedule == "gain" else 1)
+
+    @property
+    def learns_from(self) -> str:
+        """What the layers learn from, in words: the same words of the same measurements."""
+        if self.experience is None:
+            return NOTHING
+        given = self.experience.digest
+        return f"each other and --learn-from {given}" if given else "each other"
 
     @property
     def rollout_workers(self) -> int:
@@ -89,6 +101,8 @@ def make_plan(
     time_budget_seconds: float | None = None,
     address: str | None = None,
     device: str = "",
+    learn_from: Sequence[str] | Experience = (),
+    cold: bool = False,
 ) -> Plan:
     """Check everything that can be checked before anything is started; arguments as of `tune`.
 
@@ -109,6 +123,8 @@ def make_plan(
             f"env {env_name!r}: recorded devices have spaces and no networks; search one with "
             "`chameleon-ray replay SPACE`. Here env is cpu, simulated, or one of your own."
         )
+    if cold and learn_from:
+        raise SettingsError("--cold and --learn-from: a cold run learns from nothing; give one.")
     target = target_here(env_settings)
     whole = (
         look_up(network, _in_blocks_for(env_settings, target), inputs, trust=trust)
@@ -128,7 +144,15 @@ def make_plan(
         seed=seed,
         address=address,
         device=device,
+        experience=None if cold else _experience(learn_from),
     )
+
+
+def _experience(learn_from: Sequence[str] | Experience) -> Experience:
+    """What is meant by it, read; nothing if nothing is meant."""
+    if isinstance(learn_from, Experience):
+        return learn_from
+    return learn_from_places(learn_from) if learn_from else Experience()
 
 
 def _in_blocks_for(env: Env, target: Target) -> Target:

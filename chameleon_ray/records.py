@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from chameleon_ray.measure import Measurement, Outcome, Purpose
-from chameleon_ray.parts import Kind, PartStore, read_parts
+from chameleon_ray.parts import Kind, PartStore, last_number, read_parts, read_tables
 from chameleon_ray.storage import Place
 
 SCHEMA_VERSION = 2  # 2: which device measured
@@ -64,6 +64,24 @@ def read_records(place: Place) -> tuple[list[Record], list[str]]:
         RunFolderError: A newer version wrote the records, or they cannot be read.
     """
     return read_parts(place, _KIND)
+
+
+def read_record_tables(place: Place, columns: Sequence[str]) -> tuple[list[Any], list[str]]:
+    """Some columns of all records as Arrow tables, and the names of damaged parts.
+
+    Raises:
+        RunFolderError: As of `read_records`.
+    """
+    return read_tables(place, _KIND, columns)
+
+
+def last_job(place: Place) -> int:
+    """The number of the last record; 0 if there is none.
+
+    Raises:
+        RunFolderError: The folder cannot be read.
+    """
+    return last_number(place, _KIND)
 
 
 def drifts(records: Sequence[Record]) -> list[str]:

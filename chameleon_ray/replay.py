@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from chameleon_ray.assembly import search
+from chameleon_ray.learning.lessons import FixedLessons
+from chameleon_ray.learning.past import Past
 from chameleon_ray.measure import Measurement
 from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace
 from chameleon_ray.phases import Phases
@@ -61,6 +63,7 @@ def replay(
     trials: int,
     seed: int,
     sleep: bool = False,
+    past: Past | None = None,
 ) -> Replay:
     """Search a recorded space.
 
@@ -71,6 +74,7 @@ def replay(
         trials: Attempts, failed ones included; fewer if the space has fewer configs.
         seed: Of every random choice.
         sleep: Whether each measurement takes its recorded time.
+        past: What is known of others.
     """
     phases = Phases()
     trials = min(trials, len(recorded.configs))
@@ -86,6 +90,7 @@ def replay(
         phases=phases,
         default=recorded.default,
         hopeless=None,
+        lessons=FixedLessons(past=past) if past else None,
     )
     with closing(rounds):
         for history in rounds:

@@ -22,6 +22,7 @@ from chameleon_ray.storage import Place, open_folder, reason
 
 MANIFEST = "run.json"
 _WORDS = ("description", "untuned")  # of a manifest: they change nothing
+NOTHING = "nothing (--cold)"  # what the layers of older runs learned from
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 
 
@@ -41,6 +42,7 @@ class Manifest:
 
     Attributes:
         model: The layers of a network that is not the paper's (`Network.to_json`).
+        learns_from: What its layers learn from, in words.
     """
 
     network: str
@@ -53,6 +55,7 @@ class Manifest:
     machine: str
     compiler: str
     template: str
+    learns_from: str = NOTHING
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -135,6 +138,8 @@ class RunFolder:
         new = json.loads(json.dumps(manifest.to_json()))
         old = self._read()
         if old is not None:
+            if "learns_from" in new:
+                old = {"learns_from": NOTHING} | old
             differing = list(_differences(old, new))
             if differing:
                 raise RunFolderError(

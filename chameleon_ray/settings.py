@@ -185,6 +185,21 @@ class ThompsonSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ImprovementSettings:
+    """The picks that together promise most improvement, as the members of an ensemble expect it.
+
+    Needs a cost model with members, as `ThompsonSettings`.
+
+    Attributes:
+        batch: Configs of a round.
+    """
+
+    __pydantic_config__: ClassVar[ConfigDict] = _STRICT
+    kind: Literal["improvement"] = "improvement"
+    batch: Count = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CostModelSettings:
     """XGBoost regression on fitness (`mode_GBT` = xgb-reg, Tables 7 and 8).
 
@@ -301,6 +316,7 @@ Sampler = Annotated[
     Annotated[AdaptiveSettings, Tag("adaptive")]
     | Annotated[GreedySettings, Tag("greedy")]
     | Annotated[ThompsonSettings, Tag("thompson")]
+    | Annotated[ImprovementSettings, Tag("improvement")]
     | _Plugin,
     _by_kind("adaptive"),
 ]
@@ -359,9 +375,10 @@ class Policy:
     cost_model: CostModel = field(default_factory=CostModelSettings)
 
     def __post_init__(self) -> None:
-        if self.sampler.kind == "thompson" and self.cost_model.kind in ("xgb", "measured"):
+        asking = self.sampler.kind in ("thompson", "improvement")
+        if asking and self.cost_model.kind in ("xgb", "measured"):
             raise ValueError(
-                f"the sampler thompson asks the members of an ensemble; the cost model "
+                f"the sampler {self.sampler.kind} asks the members of an ensemble; the cost model "
                 f"{self.cost_model.kind} has none: take {{kind: forest}}, or another sampler"
             )
         if self.default == "apart" and self.neighbours:
@@ -373,6 +390,6 @@ class Policy:
     def busy_enough(self, jobs: int) -> Policy:
         """The same with batches of so many at least; a sampler that has no fixed batch stays."""
         sampler = self.sampler
-        if not isinstance(sampler, GreedySettings | ThompsonSettings) or sampler.batch >= jobs:
+        if isinstance(sampler, AdaptiveSettings | PluginSettings) or sampler.batch >= jobs:
             return self
         return replace(self, sampler=replace(sampler, batch=jobs))

@@ -136,7 +136,8 @@ class TaskTuner(Iterator[History]):
         self._budget, self._depth, self._hopeless = budget, depth, hopeless
         self.history, self._number = History(task, space), 0
         self._to_start = [(first[:1], Purpose.DEFAULT)] if has_default else []
-        self._to_start.append((first[has_default:], Purpose.SEARCH))
+        if len(first) > has_default:
+            self._to_start.append((first[has_default:], Purpose.SEARCH))
         self._under_way: deque[_Batch] = deque()
         self._closed = False
         self.attach(measurer, phases, observe)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,13 +17,40 @@ from chameleon_ray.cost_model.products import Product, products
 from chameleon_ray.cost_model.tables import Bins, Groups, Tables, binned
 from chameleon_ray.space import Configs, DesignSpace, Knob
 
-_MAIN, _PAIR, _NOISE = 0.1, 0.03, 0.05  # where the search for the variances begins, and their prior
-_LEVEL = 1.0  # variance of the level: that of the measured is known, not that of all configs
 _WIDTH = 1.5  # of that prior, in units of the logarithm
 _JITTER = 1e-4
 _RANK = 16  # of a knob's kernel, for drawing from the prior
 _WIDEST = 256  # choices of a knob that are told apart
 _MOST_CELLS = 2**21  # of the tables of all pairs together; the largest pairs are left out
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variances:
+    """Of each knob's own effect, of what two do together, of a time, and of the level."""
+
+    knob: float
+    pair: float
+    noise: float
+    level: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """Functions of the prior.
+
+    Attributes:
+        terms: What each group says of its choices, `(choices, functions)`.
+        levels: `(functions,)`.
+        tables: The same, to be asked.
+    """
+
+    terms: Sequence[npt.NDArray[np.float32]]
+    levels: Matrix
+    tables: Tables
+
+
+# The level of what was measured is known, not that of all configs
+_BEGIN = Variances(knob=0.1, pair=0.03, noise=0.05, level=1.0)
 
 
 class AnovaProcess:
@@ -40,12 +68,16 @@ class AnovaProcess:
     Args:
         space: Whose configs.
         multiply: Whether products take part.
+        begin: Where the search for the variances begins, and their prior; the level's stays.
 
     Attributes:
         groups: The one or two columns of `columns_of` that each term is about.
     """
 
-    def __init__(self, space: DesignSpace, *, multiply: bool = True) -> None:
+    def __init__(
+        self, space: DesignSpace, *, multiply: bool = True, begin: Variances = _BEGIN
+    ) -> None:
+        self._level = begin.level
         self._bins: Bins = {
             i: np.arange(len(knob)) * _WIDEST // len(knob)
             for i, knob in enumerate(space.knobs)
@@ -63,8 +95,8 @@ class AnovaProcess:
         self._knobs = len(live)  # so many of the live columns are knobs, the others products
         self.groups: Groups = (*((i,) for i in self._live), *self._pairs)
         self._roots = [_root(kernel) for kernel in self._kernels]
-        begin = [_MAIN] * len(live) + [_PAIR] * (len(self._products) + len(self._pairs)) + [_NOISE]
-        self._prior = np.log(begin)
+        several = len(self._products) + len(self._pairs)
+        self._prior = np.log([begin.knob] * len(live) + [begin.pair] * several + [begin.noise])
         self._logs = self._prior.copy()
 
     def columns_of(self, configs: Configs) -> npt.NDArray[np.intp]:
@@ -109,21 +141,48 @@ class AnovaProcess:
         Drawn as Wilson et al. (2020) do: a function of the prior, and the mean of what it leaves
         of the measurements.
         """
-        variances, n = np.exp(self._logs), len(configs)
+        prior, factor = self._sample(draws, rng), self._factor(configs)
+        rest = self._left(labels, prior.tables(configs), rng)
+        return self._updated(prior, configs, cho_solve(factor, rest))
+
+    def evidence(self, configs: Configs, labels: Matrix) -> float:
+        """The logarithm of how probable the measurements are, but for a constant of their number.
+
+        Args:
+            configs: int32 `(n, knobs)`.
+            labels: `(n,)`.
+        """
+        factor = self._factor(configs)
+        fits = labels @ cho_solve(factor, labels)
+        return float(-0.5 * fits - np.log(np.diag(factor[0])).sum())
+
+    def _factor(self, configs: Configs) -> Any:
+        """Cholesky's factor of the configs' covariance."""
+        covariance = self._covariance(self._alike(configs), np.exp(self._logs), len(configs))
+        return cho_factor(covariance, lower=True, check_finite=False)
+
+    def _sample(self, draws: int, rng: np.random.Generator) -> Sample:
+        """Functions of the prior."""
+        variances = np.exp(self._logs)
         drawn = [self._draw(g, v, draws, rng) for g, v in zip(self.groups, variances, strict=False)]
-        levels = rng.standard_normal(draws) * np.sqrt(_LEVEL)
-        prior = self._tables(drawn, levels)
-        factor = cho_factor(
-            self._covariance(self._alike(configs), variances, n), lower=True, check_finite=False
-        )
-        noise = rng.standard_normal((n, draws)) * np.sqrt(variances[-1] + _JITTER)
-        rest = np.concatenate([labels[:, None], labels[:, None] - prior(configs).T - noise], axis=1)
-        weights = cho_solve(factor, rest)
-        updates = []
-        for update, table in zip(self._updates(configs, variances, weights), drawn, strict=True):
+        levels = rng.standard_normal(draws) * np.sqrt(self._level)
+        return Sample(terms=drawn, levels=levels, tables=self._tables(drawn, levels))
+
+    def _left(
+        self, labels: Matrix, prior: npt.NDArray[np.float32], rng: np.random.Generator
+    ) -> Matrix:
+        """What the mean, and each function of the prior `(functions, n)`, leaves to explain."""
+        noise = rng.standard_normal(prior.T.shape) * np.sqrt(np.exp(self._logs[-1]) + _JITTER)
+        return np.concatenate([labels[:, None], labels[:, None] - prior.T - noise], axis=1)
+
+    def _updated(self, prior: Sample, configs: Configs, weights: Matrix) -> Tables:
+        """The mean, and the functions of the prior, after the measurements."""
+        terms = []
+        updates = self._updates(configs, np.exp(self._logs), weights)
+        for update, table in zip(updates, prior.terms, strict=True):
             update[:, 1:] += table
-            updates.append(update.astype(np.float32))
-        return self._tables(updates, _LEVEL * weights.sum(axis=0) + np.append(0, levels))
+            terms.append(update.astype(np.float32))
+        return self._tables(terms, self._level * weights.sum(axis=0) + np.append(0, prior.levels))
 
     def _tables(self, terms: Sequence[npt.NDArray[np.float32]], levels: Matrix) -> Tables:
         """Functions of configs from what each term says of its choices, `(choices, functions)`.
@@ -161,7 +220,9 @@ class AnovaProcess:
         knobs, pairs = alike[: self._knobs], np.zeros((self._knobs,) * 2)
         pairs[self._places] = variances[len(alike) : -1]
         together = np.einsum("kn,kn->n", knobs, pairs @ knobs)
-        covariance: Matrix = (_LEVEL + variances[: len(alike)] @ alike + together).reshape(n, n)
+        covariance: Matrix = (self._level + variances[: len(alike)] @ alike + together).reshape(
+            n, n
+        )
         covariance[np.diag_indices(n)] += variances[-1] + _JITTER
         return covariance
 

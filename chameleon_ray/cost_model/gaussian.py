@@ -88,12 +88,10 @@ class GaussianCostModel:
             self._fitted_to = len(labels)
         rng = np.random.default_rng([self._seed, len(labels)])
         drawn = self._process.posterior(configs, labels, draws=self._settings.draws, rng=rng)
-        temper = np.float32(self._settings.temper)
-        tables = [np.float32(spread) * (t[:, :1] + temper * (t - t[:, :1])) for t in drawn.tables]
-        levels = spread * (drawn.means[0] + temper * (drawn.means - drawn.means[0])) + mean
-        self._score = GaussianScore(
-            functions=replace(drawn, tables=tuple(tables), means=levels.astype(np.float32))
-        )
+        nearer = drawn.nearer(np.float32(self._settings.temper))
+        tables = tuple(np.float32(spread) * table for table in nearer.tables)
+        levels = np.float32(spread) * nearer.means + np.float32(mean)
+        self._score = GaussianScore(functions=replace(nearer, tables=tables, means=levels))
 
     def score(self) -> Score:
         """The last fit, frozen.

@@ -59,6 +59,16 @@ class Tables:
         tables = tuple(table[:, functions] for table in self.tables)
         return replace(self, tables=tables, means=self.means[list(functions)])
 
+    def nearer(self, share: np.float32) -> Tables:
+        """Each function moved towards the first: such a share of their difference is left."""
+
+        def moved(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+            first = values[..., :1]
+            return first + share * (values - first)
+
+        tables = tuple(moved(table) for table in self.tables)
+        return replace(self, tables=tables, means=moved(self.means))
+
 
 def binned(configs: Configs, bins: Bins) -> Configs:
     """The configs `(n, knobs)` with bins in place of the choices of some knobs."""

@@ -100,6 +100,7 @@ class LiveGround:
             layers=list(self.layers.values()),
             trials=self.trials,
             seed=seed,
+            cold=True,  # samples are not to learn from each other
         )
         return run_once(plan, self.out)
 
@@ -126,7 +127,9 @@ def live_ground(
     Raises:
         ChameleonError: As `tune` raises them before it starts anything.
     """
-    plan = make_plan(network, env=env, policy=policy, layers=layers, trials=trials, seed=0)
+    plan = make_plan(
+        network, env=env, policy=policy, layers=layers, trials=trials, seed=0, cold=True
+    )
     spaces = {f"{plan.network.file_name}-{layer.index}": layer for layer in plan.layers}
     of_all = [asdict(plan.env), [layer.task.key for layer in plan.layers], trials]
     ground = LiveGround(

@@ -18,6 +18,7 @@ from chameleon_ray.settings import (
     GaussianSettings,
     GeneticSettings,
     GreedySettings,
+    ImprovementSettings,
     Policy,
     PpoSettings,
     RandomSettings,
@@ -100,7 +101,7 @@ def _sampler(policy: Policy) -> Iterator[Range]:
         case GreedySettings():
             yield _choice("sampler.batch", 4, 8, 16, 32, 64)
             yield Between(setting="sampler.epsilon", low=0.0, high=0.3)
-        case ThompsonSettings():
+        case ThompsonSettings() | ImprovementSettings():
             yield _choice("sampler.batch", 1, 2, 4, 8, 16)
         case _:
             return

@@ -12,6 +12,7 @@ from chameleon_ray.plugins import load
 from chameleon_ray.settings import (
     AdaptiveSettings,
     GreedySettings,
+    ImprovementSettings,
     PluginSettings,
     Policy,
     ThompsonSettings,
@@ -90,6 +91,10 @@ def make_sampler(policy: Policy) -> Sampler:
             from chameleon_ray.sampling.thompson import ThompsonSampler
 
             return ThompsonSampler(settings)
+        case ImprovementSettings() as settings:
+            from chameleon_ray.sampling.improvement import ImprovementSampler
+
+            return ImprovementSampler(settings)
         case PluginSettings() as settings:
             sampler: Sampler = load(settings.kind, what="sampler")(**settings.options)
             return sampler

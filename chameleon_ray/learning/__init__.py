@@ -1,0 +1,1 @@
+"""What earlier measurements teach: of other layers, networks, kernels and devices."""

@@ -1,0 +1,159 @@
+"""`--learn-from`: which measurements are meant, and what of them can be used."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from chameleon_ray.errors import ChameleonError, SettingsError
+from chameleon_ray.learning.journal import COLUMNS, sources_of_run, sources_of_table
+from chameleon_ray.learning.past import Past, has_knobs_of, past_of
+from chameleon_ray.learning.sources import Source, of_recorded, without
+from chameleon_ray.measure.recorded import load_recorded, shipped
+from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.storage import open_folder
+
+_RECORDED = (".json", ".json.gz")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Experience:
+    """What may be learned from.
+
+    Attributes:
+        sources: Each of one task on one device.
+        remarks: What a user should know of what was read, a line each.
+    """
+
+    sources: tuple[Source, ...] = ()
+    remarks: tuple[str, ...] = field(default=())
+
+    @property
+    def digest(self) -> str:
+        """Of all sources; empty if there are none."""
+        together = " ".join(source.digest for source in self.sources)
+        return hashlib.sha256(together.encode()).hexdigest()[:16] if together else ""
+
+    def without_tasks(self, keys: Collection[str]) -> Experience:
+        """The same without what was measured of some tasks, on whatever device.
+
+        Raises:
+            SettingsError: Nothing is left.
+        """
+        kept = tuple(source for source in self.sources if source.task not in keys)
+        left_out = [source.name for source in self.sources if source.task in keys]
+        remarks = (f"not used, of a layer under test: {', '.join(left_out)}",) if left_out else ()
+        if not kept:
+            raise SettingsError(
+                "--learn-from: all of it is of the layers under test, which would be no test of "
+                "learning: add runs of other layers."
+            )
+        return Experience(sources=kept, remarks=remarks)
+
+    def of_others(self, tested: Source) -> tuple[Past | None, str]:
+        """What is known of others than the space under test, and a line on what that is.
+
+        Args:
+            tested: What is searched; its records are refused as its own history.
+        """
+        others = without(self.sources, tested)
+        alike = [source.name for source in others if has_knobs_of(source, tested.space)]
+        left_out = [
+            f"its own records ({n})" if (n := len(self.sources) - len(others)) else "",
+            f"{n} of other knobs" if (n := len(others) - len(alike)) else "",
+        ]
+        without_them = ", ".join(filter(None, left_out))
+        line = f"{tested.name} learns from {', '.join(alike) or 'nothing'}"
+        line += f"; left out: {without_them}" if without_them else ""
+        return past_of(tested.space, tested.numbers, others), line
+
+
+def learn_from(places: Sequence[str]) -> Experience:
+    """Read what `--learn-from` names.
+
+    Args:
+        places: Each a run folder or its URL, a folder of run folders and recorded spaces, a
+            recorded space's file or name, or a Parquet file of records.
+
+    Raises:
+        SettingsError: One of them holds nothing that could be learned from.
+        RunFolderError: One of them cannot be read.
+        UnknownNameError: It is neither a path nor the name of a shipped space.
+    """
+    sources: list[Source] = []
+    remarks: list[str] = []
+    for place in places:
+        before = len(sources)
+        for source, remark in _read(place):
+            if source is not None and not any(source.same_as(other) for other in sources):
+                sources.append(source)
+            remarks += [remark] if remark else []
+        if len(sources) == before and not remarks:
+            remarks.append(f"{place}: nothing that is not known from the others")
+    if not sources:
+        why = f" ({'; '.join(remarks)})" if remarks else ""
+        raise SettingsError(
+            f"--learn-from: nothing was measured in {', '.join(places)}{why}. Name a run folder, a "
+            "folder of them, or a recorded space."
+        )
+    return Experience(sources=tuple(sources), remarks=tuple(remarks))
+
+
+def _read(place: str) -> Iterator[tuple[Source | None, str]]:
+    """The sources of one place, each with what a user should know."""
+    if place.endswith(".parquet"):
+        yield from _of_file(Path(place))
+    elif place.endswith(_RECORDED) or (place in shipped() and not Path(place).exists()):
+        yield of_recorded(load_recorded(place)), ""
+    else:
+        yield from _of_folder(place)
+
+
+def _of_file(path: Path) -> Iterator[tuple[Source | None, str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path, columns=list(COLUMNS))
+    except FileNotFoundError:
+        raise SettingsError(f"--learn-from: {path}: there is no such file.") from None
+    except (OSError, pa.ArrowException, ValueError) as error:
+        raise SettingsError(
+            f"--learn-from: {path}: not a Parquet file of records: {error}."
+        ) from error
+    for source in sources_of_table(table, name=path.name):
+        yield source, _of(source)
+
+
+def _of_folder(place: str) -> Iterator[tuple[Source | None, str]]:
+    folder = open_folder(place)
+    names = folder.names()
+    if MANIFEST in names:
+        yield from _of_run(place, folder.title)
+        return
+    if folder.path is None or not names:
+        raise SettingsError(
+            f"--learn-from: {place}: no run folder, no recorded space, and no folder of them."
+        )
+    for name in names:
+        path = folder.path / name
+        try:
+            if (path / MANIFEST).is_file():
+                yield from _of_run(str(path), name)
+            elif name.endswith(_RECORDED):
+                yield of_recorded(load_recorded(path)), ""
+        except ChameleonError as error:  # one of many: the others still teach
+            yield None, f"{name} is left out: {error}"
+
+
+def _of_run(place: str, name: str) -> Iterator[tuple[Source | None, str]]:
+    sources, remark = sources_of_run(place, name=name)
+    yield None, remark
+    for source in sources:
+        yield source, _of(source)
+
+
+def _of(source: Source) -> str:
+    return f"{source.name}: {source.remark}" if source.remark else ""

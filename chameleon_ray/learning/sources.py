@@ -1,0 +1,107 @@
+"""Sources: what was measured of one task on one device, as it is learned from."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from chameleon_ray.learning.numbers import Numbers, of_device, of_task
+from chameleon_ray.measure.recorded import RecordedSpace
+from chameleon_ray.space import Configs, DesignSpace, Vector
+
+FLOOR = -2.5  # of a label: a twelfth of the best is as bad as a failure
+MOST_ROWS = 10_000  # of one source; the best half of them and a random one
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """What was measured of one task on one device.
+
+    Attributes:
+        name: Where it comes from, for messages.
+        task: Key of the task, or name of the kernel.
+        device: In words.
+        space: Makes features of its configs.
+        configs: int32 `(n, knobs)`, distinct.
+        seconds: float64 `(n,)`; NaN where the config failed.
+        numbers: The layer and the device; empty where neither is known.
+        remark: What a user should know about it; empty if there is nothing.
+    """
+
+    name: str
+    task: str
+    device: str
+    space: DesignSpace
+    configs: Configs
+    seconds: npt.NDArray[np.float64]
+    numbers: Numbers = field(default_factory=dict)
+    remark: str = ""
+
+    @property
+    def labels(self) -> Vector:
+        """The logarithm of the best time over each, float32 `(n,)`: 0 is best, `FLOOR` worst."""
+        return labels_of(self.seconds)
+
+    @property
+    def digest(self) -> str:
+        """Of what it teaches."""
+        told = (
+            f"{self.task} {self.device} {self.space.feature_names} {sorted(self.numbers.items())}"
+        )
+        hashed = hashlib.sha256(told.encode())
+        hashed.update(self.configs.tobytes())
+        hashed.update(self.seconds.tobytes())
+        return hashed.hexdigest()[:16]
+
+    def same_as(self, other: Source) -> bool:
+        """Whether both are of one task on one device: then one says too much of the other."""
+        if self.task == other.task and self.device == other.device:
+            return True
+        return self.configs.shape == other.configs.shape and bool(
+            np.array_equal(np.sort(self.seconds), np.sort(other.seconds), equal_nan=True)
+        )
+
+
+def labels_of(seconds: npt.NDArray[np.float64]) -> Vector:
+    """The logarithm of the best time over each of `(n,)`, at least `FLOOR`; NaN counts as that."""
+    shares = np.log(np.nanmin(seconds) / seconds)
+    found: Vector = np.maximum(np.nan_to_num(shares, nan=FLOOR), FLOOR).astype(np.float32)
+    return found
+
+
+def of_recorded(recorded: RecordedSpace) -> Source:
+    """A recorded space as a source, at most `MOST_ROWS` of it."""
+    live = recorded.live
+    kernel = recorded.kernel or recorded.name.partition("_")[0]
+    rows = kept_rows(recorded.seconds, MOST_ROWS)
+    return Source(
+        name=recorded.name,
+        task=live.task.key if live else kernel,
+        device=recorded.device or recorded.name,
+        space=recorded.space,
+        configs=recorded.configs[rows],
+        seconds=recorded.seconds[rows],
+        numbers={
+            **(of_task(live.task) if live else {}),
+            **(of_device(recorded.device) or of_device(recorded.name.replace("_", " "))),
+        },
+    )
+
+
+def kept_rows(seconds: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.intp]:
+    """Which rows of `(n,)` to keep if there are more than so many: the best half, and any."""
+    if len(seconds) <= most:
+        return np.arange(len(seconds))
+    order = np.argsort(seconds, kind="stable")  # NaN last
+    best, others = order[: most // 2], order[most // 2 :]
+    drawn = np.random.default_rng(0).choice(others, most - len(best), replace=False)
+    return np.sort(np.concatenate([best, drawn]))
+
+
+def without(sources: Sequence[Source], tested: Source) -> list[Source]:
+    """The sources that are not the very space under test."""
+    return [source for source in sources if not source.same_as(tested)]

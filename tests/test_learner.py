@@ -1,0 +1,123 @@
+"""Layers of a run that learn: of what they were given, and of each other."""
+
+import shutil
+
+import pytest
+from journals import rows
+
+from chameleon_ray import tune
+from chameleon_ray.errors import RunFolderError, SettingsError
+from chameleon_ray.learner import Learner
+from chameleon_ray.learning.reading import Experience, learn_from
+from chameleon_ray.networks import network
+from chameleon_ray.records import read_records
+from chameleon_ray.tasks import Target
+
+pytestmark = pytest.mark.ray
+
+LAYERS = {layer.index: layer.task for layer in network("resnet18")}
+KIND = {"target": Target(lanes=16, cores=2), "machine": "simulated CPU, 2 cores, 16 lanes"}
+
+
+def a_run(folder, **how):
+    """Two layers on the simulated CPU."""
+    return tune(
+        "resnet18", **{"env": "simulated", "layers": [4, 7], "trials": 24, **how}, run=folder
+    )
+
+
+@pytest.fixture(scope="module")
+def cold(tmp_path_factory):
+    """A run in which nothing was learned; its folder."""
+    folder = tmp_path_factory.mktemp("runs") / "cold"
+    a_run(folder, cold=True)
+    return folder
+
+
+def learner(run, experience=None):
+    """As the actor of a run."""
+    return Learner(experience or Experience(), run=run, **KIND)
+
+
+class TestLearner:
+    """What a layer is taught."""
+
+    def test_of_the_other_layers_and_not_of_itself(self, cold):
+        """What it has measured itself, its search knows already."""
+        past = learner(cold).past(LAYERS[4], 0)
+        assert past.used == (f"this run, {LAYERS[7].key}",)
+
+    def test_asked_again_it_says_the_same_though_more_was_measured(self, cold, tmp_path):
+        """So that a run that goes on takes the same way."""
+        run = tmp_path / "run"
+        shutil.copytree(cold, run, ignore=shutil.ignore_patterns("lessons-*"))
+        parts = sorted(run.glob("records-*.parquet"))
+        later = [part.rename(tmp_path / part.name) for part in parts[len(parts) // 2 :]]
+        before = learner(run).past(LAYERS[4], 0)
+        for part in later:
+            part.rename(run / part.name)
+        again, newer = learner(run).past(LAYERS[4], 0), learner(run).past(LAYERS[4], 1)
+        assert again.digest == before.digest != newer.digest
+
+    def test_nothing_measured_nothing_taught(self, tmp_path):
+        """The first layer of a first run begins cold."""
+        assert learner(tmp_path).past(LAYERS[4], 0) is None
+
+    def test_of_what_it_was_given(self, cold, tmp_path):
+        """Also of the same layer in an earlier run: nobody knows more of it."""
+        past = learner(tmp_path, learn_from([str(cold)])).past(LAYERS[4], 0)
+        assert past.used == tuple(f"cold, {LAYERS[at].key}" for at in (4, 7))
+
+
+class TestRuns:
+    """Whole runs that learn."""
+
+    def test_one_that_goes_on_measures_what_it_would_have_measured(self, cold, tmp_path):
+        """Half of the way, then all of it: no measurement is made twice, and none is another."""
+        whole, halves = tmp_path / "whole", tmp_path / "halves"
+        given = [str(cold)]
+        a_run(whole, learn_from=given, layers=[7])
+        a_run(halves, learn_from=given, layers=[7], trials=12)
+        a_run(halves, learn_from=given, layers=[7])
+        assert rows(halves) == rows(whole)
+
+    def test_layers_that_learn_from_each_other_go_on_without_measuring_twice(self, tmp_path):
+        """Which layer measures when is chance, and what each was taught is in the folder."""
+        run = tmp_path / "run"
+        a_run(run)
+        before = rows(run)
+        assert list(run.glob("lessons-*.parquet"))
+        a_run(run)
+        assert rows(run) == before
+        a_run(run, trials=32)
+        assert before <= rows(run)
+        assert max(rows(run).values()) == 1
+
+    def test_a_first_measurement_that_was_learned(self, cold, tmp_path):
+        """After the default comes the best of the run before, timed anew."""
+        run = tmp_path / "run"
+        (layer,) = a_run(run, learn_from=[str(cold)], layers=[7], trials=5).layers
+        found = [r.measurement for r in read_records(run)[0] if r.measurement.purpose.counted]
+        known = [
+            r.measurement
+            for r in read_records(cold)[0]
+            if r.measurement.task == LAYERS[7].key and r.measurement.purpose.counted
+        ]
+        best = min((m for m in known if m.ok), key=lambda m: m.seconds)
+        assert best.config in [m.config for m in found[:5]]
+        assert layer.best_seconds <= best.seconds
+
+    def test_another_past_is_another_run(self, cold, tmp_path):
+        """Going on without what it began with would lead elsewhere: it is refused, in words."""
+        run = tmp_path / "run"
+        a_run(run, learn_from=[str(cold)], layers=[7], trials=5)
+        with pytest.raises(RunFolderError, match="learns_from is 'each other and --learn-from"):
+            a_run(run, layers=[7], trials=5)
+        with pytest.raises(RunFolderError, match=r"and 'nothing \(--cold\)' here"):
+            a_run(run, layers=[7], trials=5, cold=True)
+
+    def test_a_place_that_teaches_nothing_is_refused_before_anything_starts(self, tmp_path):
+        """And no run folder is left behind."""
+        with pytest.raises(SettingsError, match="--learn-from"):
+            a_run(tmp_path / "run", learn_from=[str(tmp_path / "nowhere")])
+        assert not (tmp_path / "run").exists()

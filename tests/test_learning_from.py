@@ -1,0 +1,286 @@
+"""`--learn-from`: runs, folders of them, recorded spaces and files of records as sources."""
+
+import json
+import tracemalloc
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from chameleon_ray.errors import RunFolderError, SettingsError, UnknownNameError
+from chameleon_ray.learning.journal import COLUMNS, sources_of_run, sources_of_table
+from chameleon_ray.learning.lessons import LessonJournal
+from chameleon_ray.learning.reading import learn_from
+from chameleon_ray.learning.sources import MOST_ROWS
+from chameleon_ray.measure import Measurement, Outcome, Purpose
+from chameleon_ray.measure.recorded import find_recorded
+from chameleon_ray.records import Journal, Provenance
+from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates import design_space, template_version
+
+TARGET = Target(lanes=16, cores=2)
+TASK = Conv2d(in_channels=16, out_channels=16, height=8, width=8, kernel_height=3, kernel_width=3)
+SPACE = design_space(TASK, TARGET)
+PROVENANCE = Provenance(
+    machine="A CPU, 2 cores, 16 lanes", template=template_version(TARGET), compiler="tvm"
+)
+
+
+def measured(row, milliseconds=(1.0,), **changes):
+    """A measurement of a config of the task."""
+    known = Measurement(
+        task=TASK.key,
+        config=SPACE.describe(row),
+        purpose=Purpose.SEARCH,
+        outcome=Outcome.OK if milliseconds else Outcome.RUN_ERROR,
+        repeat_seconds=tuple(ms / 1e3 for ms in milliseconds),
+    )
+    return replace(known, **changes)
+
+
+@pytest.fixture
+def configs():
+    """Five configs of the task."""
+    return SPACE.random(5, np.random.default_rng(0))
+
+
+def a_run(folder, measurements, provenance=PROVENANCE):
+    """A run folder with these in its journal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "run.json").write_text(json.dumps({"network": "x"}))
+    Journal(folder, provenance).append(measurements)
+    return folder
+
+
+class TestRun:
+    """A run folder as sources."""
+
+    def test_all_that_was_measured_of_a_layer(self, tmp_path, configs):
+        """Medians of the repeats; a failure has no time; numbers of layer and device."""
+        run = a_run(
+            tmp_path / "run",
+            [measured(configs[0], (1, 3, 2)), measured(configs[1], ()), measured(configs[2])],
+        )
+        (source,), remark = sources_of_run(run, name="run")
+        assert remark == source.remark == ""
+        assert source.seconds == pytest.approx([2e-3, np.nan, 1e-3], nan_ok=True)
+        assert source.configs.tolist() == configs[:3].tolist()
+        assert source.task == TASK.key
+        assert source.numbers["processors"] == 2
+        assert source.numbers["in_channels"] == 16
+        assert source.name == f"run, {TASK.key}"
+
+    def test_a_later_measurement_counts_for_an_earlier_one(self, tmp_path, configs):
+        """As in the search itself."""
+        run = a_run(tmp_path / "run", [measured(configs[0], (1,)), measured(configs[0], (5,))])
+        (source,), _ = sources_of_run(run, name="run")
+        assert source.seconds == pytest.approx([5e-3])
+
+    def test_only_what_says_something_of_the_config(self, tmp_path, configs):
+        """Finalists are timed otherwise; a lost device is no failure of the config."""
+        run = a_run(
+            tmp_path / "run",
+            [
+                measured(configs[0]),
+                measured(configs[1], purpose=Purpose.FINALIST),
+                measured(configs[2], (), outcome=Outcome.DEVICE_LOST),
+                measured(configs[3], purpose=Purpose.TORCH, config={}),
+            ],
+        )
+        (source,), _ = sources_of_run(run, name="run")
+        assert source.configs.tolist() == configs[:1].tolist()
+
+    def test_up_to_a_job(self, tmp_path, configs):
+        """What was measured later is not known then."""
+        run = a_run(tmp_path / "run", [measured(c) for c in configs])
+        (source,), _ = sources_of_run(run, name="run", until=2)
+        assert len(source.configs) == 2
+
+    def test_a_layer_of_which_all_failed_teaches_nothing(self, tmp_path, configs):
+        """There is no best to compare with."""
+        run = a_run(tmp_path / "run", [measured(configs[0], ())])
+        assert sources_of_run(run, name="run") == ([], "")
+
+    def test_damaged_parts_are_left_out_and_said(self, tmp_path, configs):
+        """The others still teach."""
+        run = a_run(tmp_path / "run", [measured(configs[0])])
+        (run / "records-00000002-00000002.parquet").write_bytes(b"PAR1 but cut off")
+        (source,), remark = sources_of_run(run, name="run")
+        assert len(source.configs) == 1
+        assert "records-00000002-00000002.parquet cannot be read" in remark
+
+    def test_another_version_of_the_template(self, tmp_path, configs):
+        """What knobs and layers share is used, and said."""
+        older = replace(PROVENANCE, template="cpu_conv2d/0")
+        run = a_run(tmp_path / "run", [measured(configs[0])], older)
+        (source,), _ = sources_of_run(run, name="run")
+        assert "another version of the template" in source.remark
+
+    def test_configs_of_other_choices(self, tmp_path, configs):
+        """A config that this version's space does not have is left out, and counted."""
+        config = SPACE.describe(configs[1])
+        name = next(iter(config))
+        odd = measured(configs[1], config={**config, name: (7,) * len(config[name])})
+        run = a_run(tmp_path / "run", [measured(configs[0]), odd])
+        (source,), _ = sources_of_run(run, name="run")
+        assert len(source.configs) == 1
+        assert source.remark == "1 of its configs are none of this version's"
+
+    @pytest.mark.parametrize(
+        "changes", [{"machine": "an abacus"}, {"machine": "sm_90, 132 SMs", "template": "x/1"}]
+    )
+    def test_what_this_version_has_no_space_for(self, tmp_path, configs, changes):
+        """Nothing of it is used."""
+        run = a_run(tmp_path / "run", [measured(configs[0])], replace(PROVENANCE, **changes))
+        assert sources_of_run(run, name="run")[0] == []
+
+
+def test_a_million_rows_are_read_in_bounded_memory():
+    """Column by column; of a layer the best are kept and a share of the others."""
+    some = SPACE.random(500, np.random.default_rng(0))
+    rows = 1_000_000
+    places = np.arange(rows) % len(some)
+    config_type = pa.map_(pa.string(), pa.list_(pa.int64()))
+    configs = pa.array([list(SPACE.describe(c).items()) for c in some], config_type)
+    repeats = pa.array([[1e-3 * (1 + n), 2e-3 * (1 + n)] for n in range(len(some))])
+
+    def always(text):
+        return pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), [text]).cast(pa.string())
+
+    table = pa.table(
+        {
+            "job": np.arange(rows),
+            "task": always(TASK.key),
+            "machine": always(PROVENANCE.machine),
+            "template": always(PROVENANCE.template),
+            "purpose": always("search"),
+            "outcome": always("ok"),
+            "repeat_seconds": repeats.take(places),
+            "config": configs.take(places),
+        }
+    )
+    tracemalloc.start()
+    (source,) = sources_of_table(table, name="huge")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert source.seconds.min() == pytest.approx(1.5e-3)
+    assert len(source.configs) <= MOST_ROWS
+    assert peak < 500 * 2**20
+
+
+class TestPlaces:
+    """What `--learn-from` may name."""
+
+    def test_a_run_a_folder_of_runs_and_recorded_spaces(self, tmp_path, configs):
+        """A folder is gone through; what is neither is left alone."""
+        a_run(tmp_path / "runs" / "one", [measured(configs[0]), measured(configs[1])])
+        a_run(tmp_path / "runs" / "two", [measured(configs[2])])
+        (tmp_path / "runs" / "notes.txt").write_text("not a run")
+        (tmp_path / "runs" / "gpu.json.gz").write_bytes(
+            find_recorded("gemm_RTX_2080_Ti").read_bytes()
+        )
+        one = learn_from([str(tmp_path / "runs" / "one")])
+        assert [s.name for s in one.sources] == [f"one, {TASK.key}"]
+        both = learn_from([str(tmp_path / "runs")])
+        assert [s.name for s in both.sources] == ["gpu", f"one, {TASK.key}"]
+        assert one.digest != both.digest
+
+    def test_names_of_shipped_spaces(self):
+        """As everywhere else."""
+        experience = learn_from(["convolution_A4000", "gemm_RTX_2080_Ti"])
+        assert [s.name for s in experience.sources] == ["convolution_A4000", "gemm_RTX_2080_Ti"]
+        assert experience.sources[0].numbers["processors"] == 48
+
+    def test_a_file_of_records(self, tmp_path, configs):
+        """A part of a journal, or several as one."""
+        run = a_run(tmp_path / "run", [measured(c) for c in configs])
+        part = next(run.glob("records-*.parquet"))
+        merged = tmp_path / "prior.parquet"
+        pq.write_table(pq.read_table(part, columns=list(COLUMNS)), merged)
+        (source,) = learn_from([str(merged)]).sources
+        assert len(source.configs) == 5
+
+    def test_one_bad_run_of_many_is_left_out_and_said(self, tmp_path, configs):
+        """A single one that was asked for is an error."""
+        a_run(tmp_path / "runs" / "good", [measured(configs[0])])
+        bad = tmp_path / "runs" / "bad.json"
+        bad.write_text("{")
+        experience = learn_from([str(tmp_path / "runs")])
+        assert len(experience.sources) == 1
+        assert any("bad.json is left out" in remark for remark in experience.remarks)
+        with pytest.raises(SettingsError):
+            learn_from([str(bad)])
+
+    @pytest.mark.parametrize("kind", ["empty run", "empty folder", "text", "no such", "damaged"])
+    def test_what_teaches_nothing_is_refused_in_words(self, tmp_path, kind):
+        """The place is named, and what may be named instead."""
+        place = tmp_path / "place"
+        if kind == "empty run":
+            place.mkdir()
+            (place / "run.json").write_text("{}")
+        elif kind == "empty folder":
+            place.mkdir()
+        elif kind == "text":
+            place = tmp_path / "text.parquet"
+            place.write_text("no")
+        elif kind == "damaged":
+            place.mkdir()
+            (place / "run.json").write_text("{}")
+            (place / "records-00000001-00000009.parquet").write_bytes(b"cut off")
+        with pytest.raises((SettingsError, RunFolderError, UnknownNameError), match=r"place|text"):
+            learn_from([str(place)])
+
+    def test_the_same_twice_teaches_once(self, tmp_path, configs):
+        """A run and the folder that it lies in."""
+        run = a_run(tmp_path / "runs" / "one", [measured(configs[0])])
+        experience = learn_from([str(run), str(tmp_path / "runs")])
+        assert len(experience.sources) == 1
+
+
+class TestLessons:
+    """When a layer learned up to where."""
+
+    def test_asked_again_the_same(self, tmp_path):
+        """Also by another process, after a kill."""
+        journal = LessonJournal(tmp_path)
+        assert journal.until("layer", 0, now=3) == 3
+        assert journal.until("layer", 1, now=7) == 7
+        assert journal.until("layer", 0, now=9) == 3
+        again = LessonJournal(tmp_path)
+        assert again.until("layer", 1, now=11) == 7
+        assert again.until("other", 1, now=11) == 11
+
+
+class TestCommands:
+    """The option of `replay` and `compare`."""
+
+    def test_replay_begins_where_it_was_good_elsewhere(self, call, tmp_path):
+        """Its own records are refused, those with other knobs left out; both are said."""
+        code, _, err = call(
+            "replay", "convolution_A4000", "--trials", 8, "--learn-from", "convolution_A4000"
+        )
+        assert code == 2
+        assert "convolution_A4000 learns from nothing; left out: its own records (1)." in err
+        assert "nothing of it is of another device or layer with the knobs of" in err
+        code, _, err = call(
+            "replay", "convolution_A4000", "--trials", 8, "--learn-from", "gemm_RTX_2080_Ti"
+        )
+        assert code == 2
+        assert "left out: 1 of other knobs." in err
+
+    def test_tune_cold_takes_no_past(self, call):
+        """The two contradict each other."""
+        code, _, err = call(
+            "tune", "alexnet", "--env", "simulated", "--cold", "--learn-from", "gemm_RTX_2080_Ti"
+        )
+        assert code == 2
+        assert "--cold and --learn-from" in err
+
+
+def test_records_have_the_columns_that_are_read(tmp_path, configs):
+    """The journal's schema and what is read of it go together."""
+    run = a_run(tmp_path / "run", [measured(configs[0])])
+    names = pq.read_schema(next(run.glob("records-*.parquet"))).names
+    assert set(COLUMNS) <= set(names)
