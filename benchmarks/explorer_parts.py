@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -21,11 +21,20 @@ from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 MEMBERS_ONLY = ("ppo_mean", "annealing_members", "annealing_near", "genetic_members", "descent")
 ALWAYS = ("ppo", "ppo_lr0", "ppo_keen", "annealing", "annealing_cold")
 OTHERS = ("genetic", "genetic_fresh", "random", "nearby", "enumerate")
-SPARING = ("ppo_sparing", "random_sparing")
-EXPLORERS = (*ALWAYS, *OTHERS, *MEMBERS_ONLY, *SPARING)
+SPARING = ("ppo_sparing", "random_sparing", "tokens_sparing", "carried_sparing")
+TOKENS = ("tokens", "tokens_lr0", "carried", "carried_lr0")
+EXPLORERS = (*ALWAYS, *OTHERS, *MEMBERS_ONLY, *SPARING, *TOKENS)
 ENUMERABLE = 1_000_000
 
 Settings = PpoSettings | AnnealingSettings | GeneticSettings | RandomSettings
+
+TOKEN_SETTINGS = {
+    "hidden": 32,
+    "learning_rate": 3e-4,
+    "discount": 0.97,
+    "gae": 0.95,
+    "entropy_coefficient": 0.01,
+}
 
 _WALKERS, _PARTS = 128, 8
 
@@ -192,7 +201,14 @@ def _one_knob(space: DesignSpace, config: Configs) -> Configs:
     return found[space.valid(found)]
 
 
-def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
+def build(
+    name: str,
+    space: DesignSpace,
+    *,
+    scored: int,
+    seed: int,
+    weights: Mapping[str, Vector] | None = None,
+) -> Explorer:
     """An explorer of a space that scores about `scored` configs a round.
 
     `ppo` has the settings of policies/chameleon.yaml. `keen` learns ten times as fast and is hardly
@@ -200,11 +216,13 @@ def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
     each eighth of the walkers (PPO does so by itself). `cold` starts at a twentieth of AutoTVM's
     temperature; `near` is as cold, and a quarter of its chains start at the best measured configs.
     `fresh` begins each round at the best measured configs instead of going on. `sparing` walks or
-    draws every fourth round only, as `explore_every` of policies/chameleon.yaml.
+    draws every fourth round only, as `explore_every` of policies/chameleon.yaml. `tokens` is the
+    agent for any space, from first weights; `carried` begins with `weights`.
     """
     steps = scored // _WALKERS
     ppo = PpoSettings(episodes=_WALKERS, steps=steps, waves=_PARTS, early_stop=None)
     keen = replace(ppo, learning_rate=1e-2, entropy_coefficient=0.003)
+    tokens = replace(ppo, agent="tokens", **TOKEN_SETTINGS)
     walk = AnnealingSettings(chains=_WALKERS, steps=steps - 1, early_stop=10**6)
     cold = replace(walk, start_temperature=0.05)
     bred = GeneticSettings(population=_WALKERS, generations=steps)
@@ -213,6 +231,9 @@ def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
 
     def whole(settings: Settings) -> Explorer:
         return make_explorer(settings, seed=seed)
+
+    def carried(settings: PpoSettings) -> Explorer:
+        return make_explorer(settings, seed=seed, weights=weights)
 
     def parts(settings: Settings) -> list[Explorer]:
         return [make_explorer(settings, seed=seed) for _ in range(_PARTS)]
@@ -236,5 +257,11 @@ def build(name: str, space: DesignSpace, *, scored: int, seed: int) -> Explorer:
         "ppo_sparing": lambda: SparingExplorer(whole(ppo), every=4),
         "random_sparing": lambda: SparingExplorer(Averaged(whole(draws)), every=4),
         "descent": lambda: Descent(scored),
+        "tokens": lambda: whole(tokens),
+        "tokens_lr0": lambda: whole(replace(tokens, learning_rate=0.0)),
+        "carried": lambda: carried(tokens),
+        "carried_lr0": lambda: carried(replace(tokens, learning_rate=0.0)),
+        "tokens_sparing": lambda: SparingExplorer(whole(tokens), every=4),
+        "carried_sparing": lambda: SparingExplorer(carried(tokens), every=4),
     }
     return makers[name]()

@@ -22,7 +22,7 @@ import argparse
 import itertools
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,7 @@ from chameleon_ray.settings import (
     Policy,
     ThompsonSettings,
 )
-from chameleon_ray.space import Score
+from chameleon_ray.space import Score, Vector
 from chameleon_ray.starts import first_batch
 from chameleon_ray.task_tuner import History, TaskTuner
 
@@ -80,7 +80,7 @@ POLICIES = {
     ),
 }
 LEARNT = ("walked_1", "walked_2", "walked_6", "top_1", "top_2", "top_6")
-SHOWN = (*LEARNT, "predicted", "real_1", "real_8", "real_64", "real_mean", "thompson_8")
+SHOWN = (*LEARNT, "predicted", "real_1", "real_8", "real_64", "real_mean", "reach", "thompson_8")
 KEYS = ("kind", "space", "model", "n", "explorer", "seed", "scored_at_most")
 PLACE = ("kind", "space", "label", "model", "n", "scored_at_most")
 
@@ -141,11 +141,20 @@ def fitted(device: Device, model: str, n: int, seed: int) -> tuple[History, Scor
     return history, cost_model.score()
 
 
-def propose(device: Device, best: float, score: Score, history: History, key: Row) -> Row:
+def propose(
+    device: Device,
+    best: float,
+    score: Score,
+    history: History,
+    key: Row,
+    *,
+    weights: Mapping[str, Vector] | None = None,
+) -> Row:
     """What one round of an explorer comes to."""
     count, rng = [0], np.random.default_rng([key["seed"], 1])
     counted = (CountedEnsemble if isinstance(score, Ensemble) else Counted)(score, count)
-    explorer = build(key["explorer"], device.space, scored=key["scored_at_most"], seed=key["seed"])
+    scored, seed = key["scored_at_most"], key["seed"]
+    explorer = build(key["explorer"], device.space, scored=scored, seed=seed, weights=weights)
     inner = getattr(explorer, "explorer", explorer)
     if isinstance(inner, PpoExplorer):
         inner._build(device.space)  # noqa: SLF001 - once a task, not once a round
@@ -162,6 +171,7 @@ def propose(device: Device, best: float, score: Score, history: History, key: Ro
         "predicted": float(predicted.mean()),
         **{f"real_{k}": float(real[:k].max()) for k in (1, 8, 64)},
         "real_mean": float(real.mean()),
+        "met_8": float(np.sort(best / times(device, candidates.configs[new]))[-8:].mean()),
         "scored": max(count[0], len(candidates.configs)),
         "distinct": len(candidates.configs),
         "seconds": round(seconds, 3),
@@ -171,6 +181,7 @@ def propose(device: Device, best: float, score: Score, history: History, key: Ro
         sampler = make_sampler(POLICIES["forest"])
         failed = history.failed
         picks = sampler.choose(device.space, candidates, history.configs, failed, rng)
+        row["reach"] = float(candidates.members.max(axis=1).mean())
         row["thompson_8"] = float((best / times(device, picks)).max())
     return row
 
@@ -182,13 +193,16 @@ def loop(device: Device, best: float, options: argparse.Namespace, seed: int) ->
             yield {**key, "label": device.label, **search(device, best, key)}
 
 
-def search(device: Device, best: float, key: Row) -> Row:
+def search(
+    device: Device, best: float, key: Row, *, weights: Mapping[str, Vector] | None = None
+) -> Row:
     """One search: the score after each attempt."""
     policy, seed, phases = POLICIES[key["model"]], key["seed"], Phases()
     rng, space = np.random.default_rng(seed), device.space
     if policy.features == "knobs":
         space = space.with_knob_features()
-    explorer = build(key["explorer"], space, scored=key["scored_at_most"], seed=seed)
+    scored = key["scored_at_most"]
+    explorer = build(key["explorer"], space, scored=scored, seed=seed, weights=weights)
     rounds = TaskTuner(
         device.task,
         space,

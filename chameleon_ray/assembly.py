@@ -9,7 +9,7 @@ import numpy as np
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.explorers import explorer_of, make_explorer
 from chameleon_ray.learning.beginning import BeginningExplorer, TrustingSampler
-from chameleon_ray.learning.lessons import Lessons
+from chameleon_ray.learning.lessons import DraftedLessons, Lessons
 from chameleon_ray.learning.warm import WarmCostModel
 from chameleon_ray.measure import Measurer
 from chameleon_ray.phases import Phases
@@ -76,6 +76,8 @@ def search(
     explorer = explorer_of(policy, space=space, seed=seed)
     sampler = make_sampler(policy)
     cost_model = make_cost_model(policy.cost_model, seed=seed)
+    if policy.draft:
+        lessons = DraftedLessons(lessons=lessons, space=space)
     if lessons is not None:
         cost_model = model = WarmCostModel(cost_model, lessons, space, seed=seed)
         explorer = BeginningExplorer(explorer, model)

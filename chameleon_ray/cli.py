@@ -18,6 +18,7 @@ from chameleon_ray import (
     cli_deploy,
     cli_fetch,
     cli_policy,
+    cli_pretrain,
     cli_report,
     cli_search,
     cli_status,
@@ -261,6 +262,7 @@ def _options(
 app.add_typer(cli_search.app)
 app.add_typer(cli_compare.app)
 app.add_typer(cli_policy.app)
+app.add_typer(cli_pretrain.app)
 app.add_typer(cli_report.app)
 app.add_typer(cli_status.app)
 app.add_typer(cli_fetch.app)

@@ -115,7 +115,7 @@ def compare_network(
     if experience is not None:
         tested = ways[0](policy=policies[0], seed=seeds[0]).layers
         experience = experience.without_tasks([layer.task.key for layer in tested])
-        ways.append(partial(plan, learn_from=experience))
+        ways.append(partial(plan, learn_from=experience, use_prior=False))
     wanted = itertools.product(seeds, ways, policies)
     runs = [_run(way(policy=policy, seed=seed), out) for seed, way, policy in wanted]
     order = list(dict.fromkeys(run.label for run in runs))
@@ -207,6 +207,7 @@ def _tuned(run: _Run, store: Searches, on_run: Callable[[Progress], None] | None
         run=run.folder,
         seed=plan.seed,
         learn_from=plan.experience or (),
+        use_prior=False,
         cold=plan.experience is None,
         on_progress=on_run,
     )

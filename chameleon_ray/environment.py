@@ -49,8 +49,8 @@ class Moves:
         self.space = space
         self._last = space.sizes - 1
         self._scale = (1 / space.sizes).astype(np.float32)
-        self._jumping = ~space.ordered if resample_unordered else np.zeros_like(space.ordered)
-        self.needs_luck = bool(self._jumping.any())
+        self.jumping = ~space.ordered if resample_unordered else np.zeros_like(space.ordered)
+        self.needs_luck = bool(self.jumping.any())
         knobs = len(space.knobs)
         self._enough = knobs + 1 if early_stop is None else math.ceil(early_stop * knobs)
 
@@ -77,8 +77,8 @@ class Moves:
         if self.needs_luck and luck is not None:
             stays = actions == STAY
             landing = np.where(stays, configs, (luck * self.space.sizes).astype(np.int32))
-            target = np.where(self._jumping, landing, target)
-            held = np.where(self._jumping, stays, held)
+            target = np.where(self.jumping, landing, target)
+            held = np.where(self.jumping, stays, held)
         stopped = held.sum(axis=1) >= self._enough
         return self.space.move(configs, target - configs), stopped
 

@@ -47,6 +47,7 @@ def tune(
     address: str | None = None,
     device: str = "",
     learn_from: Sequence[str] | Experience = (),
+    use_prior: bool = True,
     cold: bool = False,
     on_progress: Callable[[Progress], None] | None = None,
 ) -> NetworkResult:
@@ -71,6 +72,7 @@ def tune(
             by default, those that are as this one.
         learn_from: Measurements of others to begin with: run folders, folders of them or of
             recorded spaces, recorded spaces; or what was read of those.
+        use_prior: Whether what ships, measurements of ours on CPUs, is learned from on a CPU.
         cold: Learn from nothing, nor one layer from another.
         on_progress: Called a few times a second, from a thread.
 
@@ -94,6 +96,7 @@ def tune(
         address=address,
         device=device,
         learn_from=learn_from,
+        use_prior=use_prior,
         cold=cold,
     )
     folder = RunFolder(run or new_folder(plan.network.name))

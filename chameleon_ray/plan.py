@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.learning.reading import Experience, learn_from as learn_from_places
+from chameleon_ray.learning.reading import Experience, learn_from as learn_from_places, prior
 from chameleon_ray.machine import free_memory
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
@@ -102,6 +102,7 @@ def make_plan(
     address: str | None = None,
     device: str = "",
     learn_from: Sequence[str] | Experience = (),
+    use_prior: bool = True,
     cold: bool = False,
 ) -> Plan:
     """Check everything that can be checked before anything is started; arguments as of `tune`.
@@ -144,15 +145,18 @@ def make_plan(
         seed=seed,
         address=address,
         device=device,
-        experience=None if cold else _experience(learn_from),
+        experience=None
+        if cold
+        else _experience(learn_from, use_prior=use_prior and env_settings.on_cores),
     )
 
 
-def _experience(learn_from: Sequence[str] | Experience) -> Experience:
-    """What is meant by it, read; nothing if nothing is meant."""
-    if isinstance(learn_from, Experience):
-        return learn_from
-    return learn_from_places(learn_from) if learn_from else Experience()
+def _experience(learn_from: Sequence[str] | Experience, *, use_prior: bool) -> Experience:
+    """What is meant by it, read, and what ships."""
+    given = learn_from
+    if not isinstance(given, Experience):
+        given = learn_from_places(given) if given else Experience()
+    return given.and_(prior()) if use_prior else given
 
 
 def _in_blocks_for(env: Env, target: Target) -> Target:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
@@ -9,7 +12,8 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from chameleon_ray.agent import Agent, AgentLearner
 from chameleon_ray.environment import ENV_ID, unscored
 from chameleon_ray.settings import PpoSettings
-from chameleon_ray.space import DesignSpace
+from chameleon_ray.space import DesignSpace, Vector
+from chameleon_ray.token_agent import TokenAgent
 
 
 def ppo_config(
@@ -19,6 +23,7 @@ def ppo_config(
     seed: int,
     algorithm: type[PPO],
     env_runner: type[SingleAgentEnvRunner],
+    weights: Mapping[str, Vector] | None = None,
 ) -> PPOConfig:
     """PPO as Table 9 sets it, with our agent, loss, environment and env runner.
 
@@ -31,6 +36,7 @@ def ppo_config(
         seed: Of the agent's first weights.
         algorithm: The subclass of PPO that the config builds.
         env_runner: The class that walks, here or in worker processes.
+        weights: What an agent of tokens starts with; None: with first weights.
     """
     config = PPOConfig(algo_class=algorithm)
     config.api_stack(enable_rl_module_and_learner=True, enable_env_runner_and_connector_v2=True)
@@ -54,8 +60,7 @@ def ppo_config(
     )
     config.fault_tolerance(restart_failed_env_runners=True)
     config.learners(num_learners=0, learner_class=AgentLearner)
-    networks = {"hidden": settings.hidden, "temperature": settings.temperature, "seed": seed}
-    config.rl_module(rl_module_spec=RLModuleSpec(module_class=Agent, model_config=networks))
+    config.rl_module(rl_module_spec=_module(settings, seed, weights))
     _set_training(config, settings)
     config.reporting(
         min_time_s_per_iteration=0,
@@ -64,6 +69,16 @@ def ppo_config(
     )
     config.debugging(log_level="ERROR", seed=None)
     return config
+
+
+def _module(settings: PpoSettings, seed: int, weights: Mapping[str, Vector] | None) -> RLModuleSpec:
+    networks: dict[str, Any] = {"hidden": settings.hidden, "seed": seed}
+    if settings.agent == "tokens":
+        if weights is not None:
+            networks["hidden"] = len(weights["token.bias"])  # it is as wide as it was trained
+        return RLModuleSpec(module_class=TokenAgent, model_config=networks | {"weights": weights})
+    networks |= {"temperature": settings.temperature}
+    return RLModuleSpec(module_class=Agent, model_config=networks)
 
 
 def _set_training(config: PPOConfig, settings: PpoSettings) -> None:

@@ -49,6 +49,9 @@ class PpoSettings:
         starts: `random`, or `best`: a quarter of the walks start at the best measured configs.
         resample_unordered: Knobs without an order jump to a random choice instead of stepping.
         workers: Rollout worker processes; 0 rolls out in the layer's own process.
+        agent: `own` is the paper's, made for one space's knobs. `tokens` walks any space, sees what
+            the score did after its last steps and is paid for scoring better than before; it knows
+            neither `temperature` nor `early_stop`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -71,6 +74,7 @@ class PpoSettings:
     starts: Literal["random", "best"] = "best"
     resample_unordered: bool = True
     workers: Annotated[Whole, Field(ge=0)] = 0
+    agent: Literal["own", "tokens"] = "own"
 
     def __post_init__(self) -> None:
         if self.episodes % self.waves:
@@ -344,6 +348,8 @@ class Policy:
         default: `first`: the search begins with the task's default; `apart`: as in AutoTVM and the
             paper it does not know it; a live run times it at the end, beside the finalists.
         neighbours: Configs one step from the default measured with them; the paper has none.
+        draft: Whether arithmetic on what limits the hardware says where to begin, where a space has
+            such a draft and nothing was measured of others.
         enumerate: A space of at most so many valid configs is scored whole instead of explored.
         explore_every: One round in so many walks anew; in between, what was found is scored anew.
         features: What the cost model sees of a config: the values of its `knobs`, or besides what
@@ -361,6 +367,7 @@ class Policy:
     description: str = ""
     initial: Count = 64
     start: Literal["random", "spread"] = "random"
+    draft: bool = False
     enumerate: Annotated[Whole, Field(ge=0, le=1_000_000)] = 0
     explore_every: Count = 1
     features: Literal["knobs", "derived"] = "derived"

@@ -24,6 +24,7 @@ BoolArray = npt.NDArray[np.bool_]
 Values = Mapping[str, npt.NDArray[np.int64]]
 Score = Callable[[Configs], Vector]
 Choice = tuple[int, ...]
+Draft = Callable[[Values], npt.NDArray[np.float64]]
 KnobValues = Mapping[str, Choice]
 
 _EXACT = 2**62  # below it, a mixed-radix number of a config fits an int64
@@ -79,6 +80,8 @@ class DesignSpace:
         derive: Knob values -> named columns `(n,)`, all positive, of what follows from them
             (threads, bytes, reuse). They enter the features by their logarithm. Picklable.
         listed: If given, only these configs `(n, knobs)` are valid: a space that was written down.
+        draft: Knob values -> the logarithm of the speed that arithmetic expects, float64 `(n,)`, up
+            to a constant: what is known before anything is measured. Picklable.
 
     Raises:
         SettingsError: A knob has no choice, or two knobs have one name.
@@ -92,11 +95,12 @@ class DesignSpace:
         constraints: Sequence[Constraint] = (),
         derive: Callable[[Values], dict[str, npt.NDArray[np.float64]]] = no_derived_features,
         listed: Configs | None = None,
+        draft: Draft | None = None,
     ) -> None:
         self.name = name
         self.knobs = tuple(knobs)
         self.constraints = tuple(constraints)
-        self._derive = derive
+        self._derive, self.draft = derive, draft
         empty = [k.name for k in self.knobs if not k.choices]
         if empty or len({k.name for k in self.knobs}) < len(self.knobs):
             raise SettingsError(f"{name}: knobs need choices ({empty}) and distinct names.")
@@ -161,12 +165,23 @@ class DesignSpace:
 
     def with_knob_features(self) -> DesignSpace:
         """The same space, with features of the knobs alone."""
-        return DesignSpace(self.name, self.knobs, constraints=self.constraints, listed=self._listed)
+        return DesignSpace(
+            self.name,
+            self.knobs,
+            constraints=self.constraints,
+            listed=self._listed,
+            draft=self.draft,
+        )
 
     def only(self, configs: Configs, *, name: str) -> DesignSpace:
         """The same space, of which only these configs `(n, knobs)` are valid."""
         return DesignSpace(
-            name, self.knobs, constraints=self.constraints, derive=self._derive, listed=configs
+            name,
+            self.knobs,
+            constraints=self.constraints,
+            derive=self._derive,
+            listed=configs,
+            draft=self.draft,
         )
 
     @cached_property

@@ -32,6 +32,11 @@ EXPLORERS = [
         id="ppo as in the paper",
         marks=pytest.mark.ray,
     ),
+    pytest.param(
+        PpoSettings(episodes=8, steps=40, waves=2, minibatch=64, agent="tokens"),
+        id="ppo with tokens",
+        marks=pytest.mark.ray,
+    ),
     pytest.param(AnnealingSettings(chains=8, steps=40), id="annealing"),
     pytest.param(GeneticSettings(population=50, generations=4), id="genetic"),
     pytest.param(RandomSettings(draws=50), id="random"),

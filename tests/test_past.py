@@ -43,7 +43,7 @@ class TestSources:
     def test_the_same_times_under_another_name(self):
         """A copy of the file under another name teaches nothing honestly either."""
         tested, copy = a_source("gpu"), a_source("copy")
-        slower = a_source("slower", likes=4)
+        slower = a_source("slower", staged=0.5)
         assert without([copy, slower], tested) == [slower]
 
 

@@ -149,13 +149,22 @@ def explorer_of(policy: Policy, *, space: DesignSpace, seed: int) -> Explorer:
     return explorer
 
 
-def make_explorer(settings: ExplorerSettings, *, seed: int) -> Explorer:
-    """The explorer that the settings describe; `seed` initialises an agent's weights."""
+def make_explorer(
+    settings: ExplorerSettings, *, seed: int, weights: Mapping[str, Vector] | None = None
+) -> Explorer:
+    """The explorer that the settings describe.
+
+    Args:
+        settings: Its kind and what can be set of it.
+        seed: Of an agent's first weights.
+        weights: What an agent of tokens starts with instead (`learning.agent_file`); other
+            explorers have no use for them.
+    """
     match settings:
         case PpoSettings():
             from chameleon_ray.explorers.ppo import PpoExplorer
 
-            return PpoExplorer(settings, seed=seed)
+            return PpoExplorer(settings, seed=seed, weights=weights)
         case AnnealingSettings():
             from chameleon_ray.explorers.annealing import AnnealingExplorer
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -29,14 +29,19 @@ from ray.rllib.utils.metrics import (
 )
 
 from chameleon_ray.environment import random_starts
+from chameleon_ray.errors import SettingsError
 from chameleon_ray.explorers import Candidates, Ensemble, WalkReport
 from chameleon_ray.explorers.rollout import Share, WalkRunner, Walks
+from chameleon_ray.explorers.token_rollout import TokenRunner
 from chameleon_ray.policy import ppo_config
 from chameleon_ray.ray_access import start_ray
 from chameleon_ray.settings import PpoSettings
-from chameleon_ray.space import Configs, DesignSpace, Score
+from chameleon_ray.space import Configs, DesignSpace, Score, Vector
+
+Algorithm = TypeVar("Algorithm", bound=PPO)
 
 _BEST_SHARE = 4  # one walk in so many starts at a best measured config
+_OF_THREE = float(-np.log(3))  # log probability of a direction of what is no knob
 _LEARNED = (ENTROPY_KEY, VF_LOSS_KEY, POLICY_LOSS_KEY)
 
 
@@ -118,7 +123,10 @@ class _Order:
         mine = slice(cuts[index], cuts[index + 1])
         runner.set_state({key: self.state[key] for key in (COMPONENT_RL_MODULE, WEIGHTS_SEQ_NO)})
         runner.assign(
-            known.scores[self.wave], known.starts[self.wave, mine], known.seeds[self.wave, mine]
+            known.scores[self.wave],
+            known.starts[self.wave, mine],
+            known.seeds[self.wave, mine],
+            known.best,
         )
         return runner.sample()
 
@@ -148,13 +156,29 @@ def training_batch(shares: list[Share], rows: npt.NDArray[np.int64]) -> MultiAge
     advantages = np.concatenate([share.advantages for share in shares])
     advantages = (advantages - advantages.mean()) / max(float(advantages.std()), 1e-4)
     columns = {
-        Columns.OBS: np.concatenate([share.observations for share in shares])[rows],
-        Columns.ACTIONS: np.concatenate([share.actions for share in shares])[rows],
-        Columns.ACTION_LOGP: np.concatenate([share.logp for share in shares])[rows],
+        Columns.OBS: padded([share.observations for share in shares])[rows],
+        Columns.ACTIONS: padded([share.actions for share in shares])[rows],
+        Columns.ACTION_LOGP: padded([share.logp for share in shares], fill=_OF_THREE)[rows],
         Postprocessing.ADVANTAGES: advantages[rows],
         Postprocessing.VALUE_TARGETS: np.concatenate([share.targets for share in shares])[rows],
     }
     return MultiAgentBatch({DEFAULT_MODULE_ID: SampleBatch(columns)}, env_steps=len(rows))
+
+
+def padded(columns: Sequence[npt.NDArray[Any]], *, fill: float = 0.0) -> npt.NDArray[Any]:
+    """Rows `(n, knobs, ...)` of several spaces as one array, as wide as the widest.
+
+    Args:
+        columns: One array for each share.
+        fill: Stands where a space has no knob.
+    """
+    widest = max(column.shape[1] for column in columns)
+    wide = []
+    for column in columns:
+        more = [(0, 0)] * column.ndim
+        more[1] = (0, widest - column.shape[1])
+        wide.append(np.pad(column, more, constant_values=fill) if more[1][1] else column)
+    return np.concatenate(wide)
 
 
 class PpoExplorer:
@@ -166,14 +190,26 @@ class PpoExplorer:
     Args:
         settings: Tables 7 and 9.
         seed: Of the agent's first weights.
+        weights: What an agent of tokens carries over from elsewhere; None: nothing. It is as wide
+            as these are, whatever `hidden` says.
 
     Attributes:
         report: What the last round did, or None before the first.
+
+    Raises:
+        SettingsError: There are weights, and the agent is not of tokens.
     """
 
-    def __init__(self, settings: PpoSettings, *, seed: int) -> None:
+    def __init__(
+        self, settings: PpoSettings, *, seed: int, weights: Mapping[str, Vector] | None = None
+    ) -> None:
+        if weights is not None and settings.agent != "tokens":
+            raise SettingsError(
+                f"explorer: the agent {settings.agent!r} belongs to one space's knobs and cannot "
+                "begin with weights of others; set agent: tokens."
+            )
         self._settings = settings
-        self._seed = seed
+        self._seed, self._weights = seed, weights
         self._algorithm: ExplorationAlgorithm | None = None
         self._space_name = ""
         self._agent: dict[str, Any] = {}  # what a pickled explorer had learned
@@ -204,7 +240,7 @@ class PpoExplorer:
         if space.name != self._space_name:
             raise ValueError(f"This explorer walks {self._space_name}, not {space.name}.")
         begin = self._episodes(space, score, starts, rng)
-        with _one_torch_thread():
+        with one_torch_thread():
             algorithm.begin(begin, self._settings, rng)
             algorithm.train()
         waves, algorithm.shares = algorithm.shares, []
@@ -221,17 +257,14 @@ class PpoExplorer:
             self._algorithm = None
 
     def _build(self, space: DesignSpace) -> ExplorationAlgorithm:
-        config = ppo_config(
+        self._algorithm = algorithm_of(
             self._settings,
             space=space,
             seed=self._seed,
             algorithm=ExplorationAlgorithm,
-            env_runner=WalkRunner,
+            env_runner=TokenRunner if self._settings.agent == "tokens" else WalkRunner,
+            weights=self._weights,
         )
-        with _quiet_ray():
-            if not ray.is_initialized():
-                start_ray(cpus=1 + self._settings.workers)
-            self._algorithm = config.build_algo()
         if self._agent:
             self._algorithm.learner_group.set_state(self._agent)
             self._agent = {}
@@ -244,14 +277,40 @@ class PpoExplorer:
         """The episodes of a round: best starts are dealt out evenly among the waves."""
         episodes, waves = self._settings.episodes, self._settings.waves
         wanted = episodes // _BEST_SHARE if self._settings.starts == "best" else 0
-        best = np.asarray(starts, dtype=np.int32).reshape(-1, len(space.knobs))[:wanted]
+        known = np.asarray(starts, dtype=np.int32).reshape(-1, len(space.knobs))
+        best = known[:wanted]
         others = random_starts(space, episodes - len(best), rng)
         dealt = np.concatenate([best, others]).reshape(episodes // waves, waves, -1)
         seeds = rng.integers(0, 2**63, size=(waves, episodes // waves))
         scores = (score,) * waves
         if isinstance(score, Ensemble):
             scores = tuple(score.member(rng) for _ in range(waves))
-        return Walks(scores=scores, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds)
+        return Walks(scores=scores, starts=dealt.swapaxes(0, 1).copy(), seeds=seeds, best=known)
+
+
+def algorithm_of(
+    settings: PpoSettings,
+    *,
+    space: DesignSpace,
+    seed: int,
+    algorithm: type[Algorithm],
+    env_runner: type[WalkRunner],
+    weights: Mapping[str, Vector] | None = None,
+) -> Algorithm:
+    """An algorithm of RLlib's, built; Ray is started where none runs (`policy.ppo_config`)."""
+    config = ppo_config(
+        settings,
+        space=space,
+        seed=seed,
+        algorithm=algorithm,
+        env_runner=env_runner,
+        weights=weights,
+    )
+    with _quiet_ray():
+        if not ray.is_initialized():
+            start_ray(cpus=1 + settings.workers)
+        built: Algorithm = config.build_algo()
+        return built
 
 
 @contextmanager
@@ -269,7 +328,7 @@ def _quiet_ray() -> Iterator[None]:
 
 
 @contextmanager
-def _one_torch_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """More threads are slower on networks this small, and add up in another order."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

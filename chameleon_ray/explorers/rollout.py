@@ -27,11 +27,13 @@ class Walks:
         starts: Where the episodes start, int32 `(waves, episodes, knobs)`.
         seeds: What each episode draws its luck from, `(waves, episodes)`: an episode walks the
             same way in whichever process it runs.
+        best: The best measured configs, int32 `(m, knobs)`: some agents look at them.
     """
 
     scores: tuple[Score, ...]
     starts: Configs
     seeds: Seeds
+    best: Configs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,7 +100,7 @@ class WalkRunner(SingleAgentEnvRunner):
     `assign` says which episodes the next `sample` walks.
     """
 
-    _share: tuple[Score, Configs, Seeds]
+    _share: tuple[Score, Configs, Seeds, Configs]
     _fetched: tuple[ray.ObjectRef, Walks] | None = None
 
     def fetch(self, walks: Walks | ray.ObjectRef) -> Walks:
@@ -109,19 +111,20 @@ class WalkRunner(SingleAgentEnvRunner):
             self._fetched = (walks, ray.get(walks))
         return self._fetched[1]
 
-    def assign(self, score: Score, starts: Configs, seeds: Seeds) -> None:
+    def assign(self, score: Score, starts: Configs, seeds: Seeds, best: Configs) -> None:
         """Hand out the episodes of the next `sample`.
 
         Args:
             score: Predicted fitness of a batch.
             starts: int32 `(episodes, knobs)`.
             seeds: One for each episode.
+            best: The best measured configs, int32 `(m, knobs)`.
         """
-        self._share = (score, starts, seeds)
+        self._share = (score, starts, seeds, best)
 
     def sample(self, **_unused: Any) -> Share:
         """Walk the assigned episodes to their ends, and score what they visited."""
-        score, starts, seeds = self._share
+        score, starts, seeds, _ = self._share
         env = self.env.unwrapped
         agent = NumpyAgent.of(self.module.unwrapped())
         walked = walk(agent, env.moves, starts, draw_luck(seeds, env.steps, env.moves))

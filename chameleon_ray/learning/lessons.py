@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from chameleon_ray.learning.past import Past
+from chameleon_ray.learning.past import Past, draft_of
 from chameleon_ray.parts import Kind, PartStore
+from chameleon_ray.space import DesignSpace
 from chameleon_ray.storage import Place
 
 
@@ -32,6 +33,24 @@ class FixedLessons:
         """See `Lessons`."""
         del round_
         return self.past
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftedLessons:
+    """The space's draft for as long as nothing else is known.
+
+    Attributes:
+        lessons: What else there is; None: nothing ever.
+        space: What is searched.
+    """
+
+    lessons: Lessons | None
+    space: DesignSpace
+
+    def at(self, round_: int) -> Past | None:
+        """See `Lessons`."""
+        known = self.lessons.at(round_) if self.lessons else None
+        return known or draft_of(self.space)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

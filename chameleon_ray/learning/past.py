@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +22,10 @@ _TREES = 32  # of the forest of all sources
 _POOLED_ROWS = 3_000  # of each source in it
 _MOST_ROWS = 12_000  # of all of them together
 _OWN_TREES = 8  # of a forest of one source, which is asked for what it has measured
-_OWN = 200  # from so many rows on, a source has a forest of its own
+_MOST_SOURCES = 16  # those whose layer and device are most alike
+_OWN = 500  # from so many rows on, a source has a forest of its own
 _MOST_OWN = 8  # the largest of those
+_DRAWN = 2048  # configs, the best of which by the draft is as good as the best
 _STARTS = 32  # configs that were good elsewhere
 _KEPT_ANSWERS = 4  # batches of configs whose answers are kept; a search asks for one over and over
 
@@ -44,6 +47,8 @@ class Past:
         elsewhere: Valid configs that are like the best of the sources, int32 `(m, knobs)`.
         used: Names of the sources.
         digest: Of what they teach.
+        best_draft: The largest draft of the space, as far as is known; then the draft is the only
+            opinion. None: it has no say.
     """
 
     space: DesignSpace
@@ -54,6 +59,7 @@ class Past:
     elsewhere: Configs
     used: tuple[str, ...]
     digest: str
+    best_draft: float | None = None
     _answers: OrderedDict[bytes, Opinions] = field(default_factory=OrderedDict, repr=False)
 
     def opinions(self, configs: Configs) -> Opinions:
@@ -70,6 +76,9 @@ class Past:
         seen = np.ascontiguousarray(self.space.features(configs)[:, self.columns])
         both = np.ascontiguousarray(_beside(seen, self.numbers))
         told = [_mean(trees, both if at == 0 else seen) for at, trees in enumerate(self.forests)]
+        if self.best_draft is not None and self.space.draft is not None:
+            drafts = self.space.draft(self.space.values(configs)) - self.best_draft
+            told.append(np.clip(drafts, FLOOR, 0).astype(np.float32))
         return np.array(told).reshape(len(told), len(configs)).T
 
     def __getstate__(self) -> dict[str, Any]:
@@ -88,9 +97,10 @@ def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> 
     Args:
         space: Whose configs are asked for.
         numbers: Its layer and its device.
-        sources: Of any kind; those with other knobs are left out.
+        sources: Of any kind; those with other knobs are left out, and of many those least alike.
     """
     alike = [source for source in sources if has_knobs_of(source, space)]
+    alike = sorted(alike, key=lambda source: _distance(numbers, source.numbers))[:_MOST_SOURCES]
     if not alike:
         return None
     names = _shared_features(space, alike)
@@ -98,10 +108,9 @@ def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> 
     known = _shared_numbers(numbers, alike)
     forests = [_pooled(alike, tables, known)]
     large = sorted(range(len(alike)), key=lambda at: -len(alike[at].configs))[:_MOST_OWN]
-    if len(alike) > 1:
-        own = [at for at in sorted(large) if len(alike[at].configs) >= _OWN]
-        forests += [_fitted(tables[at], alike[at].labels, trees=_OWN_TREES) for at in own]
-    weights = np.full(len(forests), 0.5 / max(1, len(forests) - 1), dtype=np.float32)
+    own = [at for at in sorted(large) if len(alike) > 1 and len(alike[at].configs) >= _OWN]
+    forests += [_fitted(tables[at], alike[at].labels, trees=_OWN_TREES) for at in own]
+    weights = np.full(len(forests), 0.5 / max(1, len(own)), dtype=np.float32)
     weights[0] = 1 - weights[1:].sum()
     return Past(
         space=space,
@@ -111,8 +120,43 @@ def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> 
         weights=weights,
         elsewhere=_elsewhere(space, alike),
         used=tuple(source.name for source in alike),
-        digest=hashlib.sha256(" ".join(s.digest for s in alike).encode()).hexdigest()[:16],
+        digest=hashlib.sha256("".join(s.digest for s in alike).encode()).hexdigest()[:16],
     )
+
+
+def draft_of(space: DesignSpace) -> Past | None:
+    """What a space's draft says of it, as the only opinion; None if it has none."""
+    best = _best_draft(space)
+    if best is None:
+        return None
+    return Past(
+        space=space,
+        forests=(),
+        columns=np.empty(0, dtype=np.intp),
+        numbers=np.empty(0, dtype=np.float32),
+        weights=np.ones(1, dtype=np.float32),
+        elsewhere=np.empty((0, len(space.knobs)), dtype=np.int32),
+        used=(),
+        digest="draft",
+        best_draft=best,
+    )
+
+
+def _best_draft(space: DesignSpace) -> float | None:
+    """The largest draft of many random configs; None without a draft."""
+    if space.draft is None:
+        return None
+    drawn = space.random(_DRAWN, np.random.default_rng(0))
+    return float(space.draft(space.values(drawn)).max()) if len(drawn) else None
+
+
+def _distance(one: Numbers, other: Numbers) -> float:
+    """How unlike two layers on two devices are: on the mean, by so many powers of two."""
+    shared = [name for name in one if name in other]
+    if not shared:
+        return math.inf
+    ratios = np.array([(one[name] + 1) / (other[name] + 1) for name in shared])
+    return float(np.abs(np.log2(ratios)).mean())
 
 
 def has_knobs_of(source: Source, space: DesignSpace) -> bool:

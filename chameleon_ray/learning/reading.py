@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from chameleon_ray.errors import ChameleonError, SettingsError
@@ -15,6 +16,8 @@ from chameleon_ray.measure.recorded import load_recorded, shipped
 from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.storage import open_folder
 
+PRIOR = Path(__file__).with_name("prior.parquet")  # what ships: our own measurements
+_OWN_NAME = "prior"  # by which it is named
 _RECORDED = (".json", ".json.gz")
 
 
@@ -35,6 +38,11 @@ class Experience:
         """Of all sources; empty if there are none."""
         together = " ".join(source.digest for source in self.sources)
         return hashlib.sha256(together.encode()).hexdigest()[:16] if together else ""
+
+    def and_(self, others: Experience) -> Experience:
+        """The same and what others know besides."""
+        new = [s for s in others.sources if not any(s.same_as(own) for own in self.sources)]
+        return Experience(sources=(*self.sources, *new), remarks=self.remarks)
 
     def without_tasks(self, keys: Collection[str]) -> Experience:
         """The same without what was measured of some tasks, on whatever device.
@@ -70,12 +78,18 @@ class Experience:
         return past_of(tested.space, tested.numbers, others), line
 
 
+@cache
+def prior() -> Experience:
+    """What ships: our own measurements; nothing if this installation has none."""
+    return learn_from([_OWN_NAME]) if PRIOR.is_file() else Experience()
+
+
 def learn_from(places: Sequence[str]) -> Experience:
     """Read what `--learn-from` names.
 
     Args:
         places: Each a run folder or its URL, a folder of run folders and recorded spaces, a
-            recorded space's file or name, or a Parquet file of records.
+            recorded space's file or name, a Parquet file of records, or `prior`, what ships.
 
     Raises:
         SettingsError: One of them holds nothing that could be learned from.
@@ -103,7 +117,9 @@ def learn_from(places: Sequence[str]) -> Experience:
 
 def _read(place: str) -> Iterator[tuple[Source | None, str]]:
     """The sources of one place, each with what a user should know."""
-    if place.endswith(".parquet"):
+    if place == _OWN_NAME:
+        yield from _of_file(PRIOR)
+    elif place.endswith(".parquet"):
         yield from _of_file(Path(place))
     elif place.endswith(_RECORDED) or (place in shipped() and not Path(place).exists()):
         yield of_recorded(load_recorded(place)), ""

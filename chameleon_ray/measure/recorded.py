@@ -27,7 +27,7 @@ from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.cache_file import CacheFile, read_cache_file
 from chameleon_ray.space import Choice, Configs, DesignSpace, Knob, Listing
 from chameleon_ray.tasks import LayerTask, NamedTask, Target, task_from_key
-from chameleon_ray.templates import default_config, design_space, gpu_template, template_version
+from chameleon_ray.templates import default_config, design_space, gpu_template, has_template_of
 from chameleon_ray.tunables import Tunables
 
 _OUTCOMES = {
@@ -246,7 +246,7 @@ def _live(own: Mapping[str, Any], tunables: Tunables) -> LiveTask | None:
             template=gpu_template(str(own["template"])),
         )
         task = task_from_key(str(own["task"]))
-        if own["template"] != template_version(target):
+        if not has_template_of(task, target, str(own["template"])):
             return None
         space = design_space(task, target)
     except (KeyError, TypeError, ValueError, ZeroDivisionError, UnsupportedError):

@@ -27,6 +27,7 @@ from chameleon_ray.space import (
     split,
 )
 from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates.cpu_roofline import draft_speed
 from chameleon_ray.templates.cpu_tiling import (
     Integers,
     columns_of,
@@ -58,6 +59,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         _knobs(task, target),
         constraints=(tile_of_at_most(_MOST_ACCUMULATORS, _register_tile),),
         derive=partial(_derive, task, target),
+        draft=partial(_draft, task, target),
     )
 
 
@@ -159,6 +161,10 @@ def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArr
         ),
         "body": (reduction * register_tile).astype(np.float64),
     }
+
+
+def _draft(task: Conv2d, target: Target, values: Values) -> npt.NDArray[np.float64]:
+    return draft_speed(_derive(task, target, values), target)
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:

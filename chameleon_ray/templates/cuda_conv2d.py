@@ -69,6 +69,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             Constraint(name=IN_REGISTERS, holds=_accumulators_fit),
         ),
         derive=partial(_derive, task, target),
+        draft=partial(_draft, task, target),
     )
 
 
@@ -147,17 +148,24 @@ def _derive(task: Conv2d, target: Target, v: Values) -> Tiling:
     return found
 
 
+def _cycles(task: Conv2d, target: Target, v: Values) -> Column:
+    """What a kernel should take, in cycles of an SM `(n,)`."""
+    gpu = architecture(target.model)
+    tiles = tiling(task, v)
+    occupancy = _occupancy(v, tiles, gpu)
+    resident = np.minimum(occupancy.resident, np.ceil(tiles["blocks"] / target.cores))
+    rounds = np.ceil(tiles["blocks"] / (resident * target.cores))
+    each = rounds * cycles(task, v, tiles, resident, gpu)
+    found: Column = each * (1 + 0.02 * occupancy.spilled)
+    return found
+
+
+def _draft(task: Conv2d, target: Target, v: Values) -> Column:
+    with np.errstate(divide="ignore", invalid="ignore"):  # of what fits no SM
+        speed: Column = -np.log(_cycles(task, target, v))
+    return np.nan_to_num(speed, nan=-np.inf)
+
+
 def default_config(task: Conv2d, target: Target) -> Configs:
     """The best of many random configs by arithmetic (`cuda_roofline`), `(knobs,)`."""
-    gpu = architecture(target.model)
-
-    def taken(v: Values) -> Column:
-        tiles = tiling(task, v)
-        occupancy = _occupancy(v, tiles, gpu)
-        resident = np.minimum(occupancy.resident, np.ceil(tiles["blocks"] / target.cores))
-        rounds = np.ceil(tiles["blocks"] / (resident * target.cores))
-        each = rounds * cycles(task, v, tiles, resident, gpu)
-        found: Column = each * (1 + 0.02 * occupancy.spilled)
-        return found
-
-    return best_draft(design_space(task, target), taken)
+    return best_draft(design_space(task, target), partial(_cycles, task, target))
