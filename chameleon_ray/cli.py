@@ -17,6 +17,7 @@ from chameleon_ray import (
     cli_database,
     cli_deploy,
     cli_fetch,
+    cli_policy,
     cli_pretrain,
     cli_report,
     cli_search,
@@ -260,6 +261,7 @@ def _options(
 # More commands, a module each.
 app.add_typer(cli_search.app)
 app.add_typer(cli_compare.app)
+app.add_typer(cli_policy.app)
 app.add_typer(cli_pretrain.app)
 app.add_typer(cli_report.app)
 app.add_typer(cli_status.app)

@@ -132,9 +132,7 @@ def compare_network(
 
     tell(kept)
     for done, run in enumerate(missing, start=kept + 1):
-        for search in _tuned(run, on_run):
-            store.write(search)
-            found[search.key] = search
+        found |= {search.key: search for search in _tuned(run, store, on_run)}
         tell(done)
     bests = {key: best for run in runs for key, best in _bests(run).items()}
     retimed = _retimed(runs, bests, out)
@@ -180,8 +178,24 @@ def _now() -> float:
     return time.monotonic()
 
 
-def _tuned(run: _Run, on_run: Callable[[Progress], None] | None) -> list[Search]:
-    """Tune, keep the result beside the run folder, and read the journal."""
+def run_once(plan: Plan, out: Path) -> list[Search]:
+    """One run and no comparison: a search of each layer, with the times as the run itself has them.
+
+    Args:
+        plan: Of the run, with a policy and an env of a name or a path.
+        out: Folder of the finished searches, where this one may be already, and of the run folder.
+
+    Raises:
+        ChameleonError: As `tune` raises them.
+    """
+    run, store = _run(plan, out), Searches(out / SEARCHES)
+    known = [store.find(key) for key in run.keys.values()]
+    found = [search for search in known if search is not None]
+    return found if len(found) == len(known) else _tuned(run, store, None)
+
+
+def _tuned(run: _Run, store: Searches, on_run: Callable[[Progress], None] | None) -> list[Search]:
+    """Tune, keep the result beside the run folder, and the searches that the journal tells of."""
     plan, again = run.plan, run.folder.exists()
     result = network_tuner.tune(
         plan.network.name,
@@ -200,7 +214,10 @@ def _tuned(run: _Run, on_run: Callable[[Progress], None] | None) -> list[Search]
     whole = report.to_json(result) | {"wall_is_whole": not again}
     write_whole(run.folder.parent / f"{run.folder.name}.json", json.dumps(whole).encode())
     records, _ = read_records(run.folder)
-    return [_search(run, layer, records, result.device) for layer in plan.layers]
+    searches = [_search(run, layer, records, result.device) for layer in plan.layers]
+    for search in searches:
+        store.write(search)
+    return searches
 
 
 def _search(run: _Run, layer: Layer, records: Sequence[Record], device: str) -> Search:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
@@ -45,9 +46,16 @@ def parse(kind: type[T], data: object, *, where: str) -> T:
         UnknownNameError: A key that is not known; the message names the known ones.
     """
     try:
-        return TypeAdapter(kind).validate_python({} if data is None else data)
+        parsed: T = _adapter(kind).validate_python({} if data is None else data)  # type: ignore[arg-type]  # a class can be hashed
     except ValidationError as error:
         raise _explain(kind, error, where) from None
+    return parsed
+
+
+@cache
+def _adapter(kind: type) -> TypeAdapter[Any]:
+    """Made once: that takes longer than to read a hundred presets."""
+    return TypeAdapter(kind)
 
 
 def _explain(kind: type, error: ValidationError, where: str) -> SettingsError | UnknownNameError:

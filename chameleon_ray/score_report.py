@@ -49,7 +49,7 @@ def legend(tables: Sequence[Table]) -> Iterator[str]:
 def markdown(table: Table) -> str:
     """One table, with intervals, without differences."""
     heads = ["policy", *map(str, table.points), f"to {table.share:.0%}", "reached"]
-    rows = [[row.policy, *_cells(row), f"{row.reached:.0%}"] for row in table.rows]
+    rows = [[row.policy, *cells(row), f"{row.reached:.0%}"] for row in table.rows]
     rule = ["---", *["---:"] * (len(heads) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in [heads, rule, *rows])
 
@@ -76,16 +76,17 @@ def _rich(table: Table) -> RichTable:
     found.add_column(f"to {table.share:.0%}", justify="right")
     found.add_column("reached", justify="right")
     for row in table.rows:
-        cells = [cell.replace(" [", "\n[") for cell in _cells(row)]
-        differences = [*(_difference(d, ".3f") for d in row.differences[:-1])]
-        differences += [_difference(d, ".0f") for d in row.differences[-1:]]
+        texts = [cell.replace(" [", "\n[") for cell in cells(row)]
+        differences = [*(difference_in_words(d, ".3f") for d in row.differences[:-1])]
+        differences += [difference_in_words(d, ".0f") for d in row.differences[-1:]]
         if differences:
-            cells = [f"{c}\n{d}" for c, d in zip(cells, differences, strict=True)]
-        found.add_row(*map(Text, [row.policy, *cells, f"{row.reached:.0%}"]))
+            texts = [f"{c}\n{d}" for c, d in zip(texts, differences, strict=True)]
+        found.add_row(*map(Text, [row.policy, *texts, f"{row.reached:.0%}"]))
     return found
 
 
-def _cells(row: Row) -> list[str]:
+def cells(row: Row) -> list[str]:
+    """The scores of a row with their intervals, then the attempts."""
     return [*(_estimate(e, ".3f") for e in row.scores), _estimate(row.attempts, ".0f")]
 
 
@@ -96,7 +97,8 @@ def _estimate(estimate: Estimate, form: str) -> str:
     return f"{estimate.mean:{form}} [{low}, {high}]"
 
 
-def _difference(difference: Difference, form: str) -> str:
+def difference_in_words(difference: Difference, form: str) -> str:
+    """A difference with its p and the number of pairs."""
     if difference.mean is None:
         return "no pairs"
     p = "" if difference.p is None else f"\n{_p(difference.p)}, n={difference.n}"

@@ -20,7 +20,10 @@ _CONTROL = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """A line: `points` are (x, y), from left to right; `level` makes it a horizontal line at y."""
+    """A line: `points` are (x, y), from left to right; `level` makes it a horizontal line at y.
+
+    One without a name is not in the legend; a faint one is one of many.
+    """
 
     name: str
     colour: int
@@ -28,6 +31,7 @@ class Series:
     level: float | None = None
     dashes: str = ""
     steps: bool = False
+    faint: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +110,8 @@ def lines(
     log: bool = False,
 ) -> str:
     """Lines over a common x axis, with a legend if there is more than one."""
-    legend = _legend_rows([s.name for s in series]) if len(series) > 1 else []
+    named = [s for s in series if s.name]
+    legend = _legend_rows([s.name for s in named]) if len(series) > 1 else []
     top = _TOP + _ROW * len(legend) + 22
     height = top + 150 + _BOTTOM
     drawing = Drawing(name, title, description, height)
@@ -118,7 +123,7 @@ def lines(
     _draw_axes(drawing, x_axis, y_axis, x_label=x_label, y_label=y_label)
     for s in series:
         _draw_line(drawing, s, x_axis, y_axis)
-    _draw_legend(drawing, legend, [(s.colour, s.dashes) for s in series], lines=True)
+    _draw_legend(drawing, legend, [(s.colour, s.dashes) for s in named], lines=True)
     return drawing.text()
 
 
@@ -226,7 +231,8 @@ def _draw_line(drawing: Drawing, s: Series, x_axis: Scale, y_axis: Scale) -> Non
         if not s.steps and len(steps) > 1:
             steps[-1] = f"L{at[0]} {at[1]}"
     if steps:
-        drawing.add("path", d="".join(steps), class_=f"line c{s.colour}", **dashes)
+        look = f"line c{s.colour}{' faint' if s.faint else ''}"
+        drawing.add("path", d="".join(steps), class_=look, **dashes)
     if len(s.points) == 1:
         x, y = s.points[0]
         drawing.add(

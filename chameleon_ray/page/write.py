@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import metadata, resources
 from pathlib import Path
@@ -12,6 +12,7 @@ from pathlib import Path
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.files import write_whole
 from chameleon_ray.page.assemble import default_place, sections
+from chameleon_ray.page.figures import Figure
 from chameleon_ray.page.runs import load_run
 from chameleon_ray.storage import Place, open_folder
 
@@ -39,11 +40,38 @@ def write_report(runs: Sequence[Place], out: Path | None = None) -> list[Path]:
     if page.suffix.lower() not in {".html", ".htm"} or page.is_dir():
         raise SettingsError(f"-o {page}: give a file that ends in .html, such as report.html.")
     found = sections([load_run(run) for run in distinct])
+    figures = [figure for section in found for figure in section.figures]
+    shown = {"sections": found}
+    return write_page(page, "report.html.j2", figures, shown, remedy="-o FILE.html")
+
+
+def write_page(
+    page: Path,
+    template: str,
+    figures: Sequence[Figure],
+    values: Mapping[str, object],
+    *,
+    remedy: str,
+) -> list[Path]:
+    """Fill a page in, and write its figures beside it.
+
+    Args:
+        page: The page; the figures lie in a folder of the same name without `.html`.
+        template: Name of the page's template.
+        figures: Those on the page.
+        values: What the template shows; text of it is escaped.
+        remedy: The option that chooses another place, for messages.
+
+    Returns:
+        What was written, the page first.
+
+    Raises:
+        SettingsError: The page cannot be written there.
+    """
     style = _resource("charts.css")
     svgs = {
         f"{figure.name}.svg": figure.svg.replace(">", f"><style>{style}</style>", 1)
-        for section in found
-        for figure in section.figures
+        for figure in figures
     }
     folder = page.with_suffix("")
     try:
@@ -52,16 +80,16 @@ def write_report(runs: Sequence[Place], out: Path | None = None) -> list[Path]:
             folder.mkdir(exist_ok=True)
         for name, svg in svgs.items():
             write_whole(folder / name, svg.encode())
-        write_whole(page, _render(found).encode())
+        write_whole(page, _render(template, values).encode())
     except OSError as error:
         raise SettingsError(
             f"{page}: the report cannot be written there: {error.strerror or error}. Choose "
-            "another place with -o FILE.html."
+            f"another place with {remedy}."
         ) from error
     return [page, *(folder / name for name in svgs)]
 
 
-def _render(found: Sequence[object]) -> str:
+def _render(template: str, values: Mapping[str, object]) -> str:
     """The page's HTML; whatever comes from runs is escaped."""
     import jinja2
     from markupsafe import Markup
@@ -75,8 +103,8 @@ def _render(found: Sequence[object]) -> str:
     )
     script = _resource("copy.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html.j2").render(
-        sections=found,
+    return environment.get_template(template).render(
+        **values,
         style=Markup(_resource("charts.css") + _resource("page.css")),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
         script_digest=digest,
