@@ -88,10 +88,18 @@ class TrustingSampler:
     ) -> Configs:
         """What promises most while the past is trusted, else the reserve, then the others."""
         if self._model.trust >= _WRONG:
-            return self._trusting.choose(space, candidates, visited, failed, rng)
+            picked = self._trusting.choose(space, candidates, visited, failed, rng)
+            return self._with_nearest(space, picked, visited) if len(visited) <= 1 else picked
         reserve, self._reserve = self._reserve, self._reserve[:0]
         if len(visited) < len(reserve):
             fresh = reserve[~space.contains(visited, reserve)]
             if len(fresh):
                 return fresh
         return self._sampler.choose(space, candidates, visited, failed, rng)
+
+    def _with_nearest(self, space: DesignSpace, picked: Configs, visited: Configs) -> Configs:
+        """The first batch begins with what was best on the layer and device most alike."""
+        past = self._model.past
+        nearest = picked[:0] if past is None else past.elsewhere[:1]
+        nearest = nearest[~space.contains(visited, nearest)]
+        return space.distinct(np.concatenate([nearest, picked]))[: len(picked)]
