@@ -8,6 +8,7 @@ import numpy as np
 
 from chameleon_ray.cost_model import make_cost_model
 from chameleon_ray.explorers import explorer_of, make_explorer
+from chameleon_ray.learning.agent_file import Weights
 from chameleon_ray.learning.beginning import BeginningExplorer, TrustingSampler
 from chameleon_ray.learning.lessons import DraftedLessons, Lessons
 from chameleon_ray.learning.warm import WarmCostModel
@@ -45,6 +46,7 @@ def search(
     hopeless: int | None = 32,
     observe: Callable[[Round], None] = lambda _round: None,
     lessons: Lessons | None = None,
+    weights: Weights | None = None,
 ) -> TaskTuner:
     """Search a space as a policy says. The explorer is made here; closing the search frees it.
 
@@ -62,6 +64,7 @@ def search(
         observe: Told of each round, once its batch is measured.
         lessons: What is known of other layers and devices. If that is something when the search
             begins, it begins there; the policy's own first batch follows if that proves wrong.
+        weights: What an agent of tokens begins with (`learning.agent_file`).
 
     Returns:
         The search; nothing has been measured yet.
@@ -73,7 +76,7 @@ def search(
         space = space.with_knob_features()
     default = default if policy.default == "first" else None
     first = first_batch(space, policy, rng, default=default)
-    explorer = explorer_of(policy, space=space, seed=seed)
+    explorer = explorer_of(policy, space=space, seed=seed, weights=weights)
     sampler = make_sampler(policy)
     cost_model = make_cost_model(policy.cost_model, seed=seed)
     if policy.draft:

@@ -133,14 +133,16 @@ def _recorded(
     recorded = [load_recorded(name) for name in spaces or shipped()]
     experience = experience_of(learn_from)
     pasts = {space.name: past_of_others(experience, space) for space in recorded}
-    known = {name: past for name, past in pasts.items() if past is not None}
+    if experience:
+        experience.check_all(chosen)
     return run(
         recorded,
         chosen,
         seeds=seeds,
         trials=trials,
         out=out,
-        pasts=known if experience else None,
+        pasts=pasts if experience else None,
+        agent=experience.agent if experience else None,
         on_progress=on_progress,
     )
 

@@ -25,6 +25,7 @@ from chameleon_ray.errors import SettingsError
 from chameleon_ray.store import shown
 
 if TYPE_CHECKING:
+    from chameleon_ray.learning.agent_file import AgentFile
     from chameleon_ray.learning.past import Past
     from chameleon_ray.measure.recorded import RecordedSpace
     from chameleon_ray.record import Written
@@ -71,10 +72,22 @@ def replay(
     recorded = [load_recorded(space) for space in spaces]
     _distinct("SPACE", [space.name for space in recorded])
     experience = experience_of(learn_from)
+    agent = experience.agent if experience else None
+    if experience:
+        experience.check_all(policies)
     try:
         for space in recorded:
             past = past_of_others(experience, space)
-            _replay(space, policies, numbers, trials, past=past, sleep=sleep, as_json=as_json)
+            _replay(
+                space,
+                policies,
+                numbers,
+                trials,
+                past=past,
+                agent=agent,
+                sleep=sleep,
+                as_json=as_json,
+            )
     except KeyboardInterrupt:
         print("Stopped.", file=sys.stderr)
         raise typer.Exit(130) from None
@@ -188,6 +201,7 @@ def _replay(
     trials: int,
     *,
     past: Past | None,
+    agent: AgentFile | None,
     sleep: bool,
     as_json: bool,
 ) -> None:
@@ -200,7 +214,14 @@ def _replay(
         for name, policy in policies:
             for seed in seeds:
                 done = search(
-                    space, policy, name=name, trials=trials, seed=seed, sleep=sleep, past=past
+                    space,
+                    policy,
+                    name=name,
+                    trials=trials,
+                    seed=seed,
+                    sleep=sleep,
+                    past=past,
+                    weights=agent.weights if agent else None,
                 )
                 found.setdefault(name, []).append(done)
                 print(replay_report.line(done, trials=trials), file=sys.stderr, flush=True)

@@ -45,7 +45,7 @@ LearnFrom = Annotated[
     typer.Option(
         metavar="PLACE",
         help="Measurements of others to begin with: a run folder, a folder of them or of recorded "
-        "spaces, a recorded space. May be repeated.",
+        "spaces, a recorded space, an agent of `pretrain`. May be repeated.",
     ),
 ]
 Json = Annotated[
@@ -185,7 +185,7 @@ def past_of_others(experience: Experience | None, recorded: RecordedSpace) -> Pa
 
     past, line = experience.of_others(of_recorded(recorded))
     print(f"{line}.", file=sys.stderr)
-    if past is None:
+    if past is None and experience.agent is None:
         raise SettingsError(
             f"--learn-from: nothing of it is of another device or layer with the knobs of "
             f"{recorded.name}: {', '.join(recorded.tunables.values)}. Leave that space out, or add "

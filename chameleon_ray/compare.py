@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_ray.errors import SettingsError
+from chameleon_ray.learning.agent_file import AgentFile
 from chameleon_ray.learning.past import Past
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.recorded import RecordedSpace
@@ -74,11 +75,13 @@ class Warm:
 
     Attributes:
         policy: How to search.
-        past: What is known of others than the space searched.
+        past: What is known of others than the space searched; None: nothing.
+        agent: That its walks begin with; None: one of their own.
     """
 
     policy: Policy
-    past: Past
+    past: Past | None
+    agent: AgentFile | None = None
 
 
 SearchFunction = Callable[[RecordedSpace, SearchKey, Any], Search]
@@ -91,7 +94,8 @@ def compare(
     seeds: Sequence[int],
     trials: int,
     out: Path,
-    pasts: Mapping[str, Past] | None = None,
+    pasts: Mapping[str, Past | None] | None = None,
+    agent: AgentFile | None = None,
     on_progress: Callable[[Standing], None] | None = None,
 ) -> list[Search]:
     """Search every space with every policy and seed, each as often.
@@ -107,6 +111,7 @@ def compare(
         out: Folder of the finished searches.
         pasts: What is known of others than each space, by its name. If given, every policy
             searches cold and, as `<policy>, warm`, with that.
+        agent: Trained elsewhere, for the warm searches.
         on_progress: Called at the beginning and after each search.
 
     Returns:
@@ -120,7 +125,7 @@ def compare(
     """
     _check_names(spaces, policies, seeds)
     digests = {space.name: space_digest(space) for space in spaces}
-    ways = [way for recorded in spaces for way in _ways(recorded, policies, pasts)]
+    ways = [way for recorded in spaces for way in _ways(recorded, policies, pasts, agent)]
     wanted = [
         Wanted(
             key=SearchKey(
@@ -152,7 +157,10 @@ class _Way:
 
 
 def _ways(
-    recorded: RecordedSpace, policies: Sequence[NamedPolicy], pasts: Mapping[str, Past] | None
+    recorded: RecordedSpace,
+    policies: Sequence[NamedPolicy],
+    pasts: Mapping[str, Past | None] | None,
+    agent: AgentFile | None,
 ) -> Iterator[_Way]:
     """All policies cold, then all with a past, if there is one."""
     for name, policy in policies:
@@ -161,8 +169,9 @@ def _ways(
         return
     past = pasts[recorded.name]
     for name, policy in policies:
-        both = digest([policy_digest(policy), past.digest])
-        warm = Warm(policy=policy, past=past)
+        known = [part.digest for part in (past, agent) if part is not None]
+        both = digest([policy_digest(policy), *known])
+        warm = Warm(policy=policy, past=past, agent=agent)
         yield _Way(recorded=recorded, name=f"{name}, warm", digest=both, how=warm)
 
 
@@ -220,10 +229,19 @@ def curves(searches: Sequence[Search]) -> list[Curve]:
 
 def search_by_policy(recorded: RecordedSpace, key: SearchKey, how: Policy | Warm) -> Search:
     """One search of a recorded space, on one core."""
-    policy, past = (how.policy, how.past) if isinstance(how, Warm) else (how, None)
+    warm = how if isinstance(how, Warm) else Warm(policy=how, past=None)
+    policy = warm.policy
     if isinstance(policy.explorer, PpoSettings) and policy.explorer.workers:
         policy = replace(policy, explorer=replace(policy.explorer, workers=0))  # one core each
-    found = replay(recorded, policy, name=key.policy, trials=key.trials, seed=key.seed, past=past)
+    found = replay(
+        recorded,
+        policy,
+        name=key.policy,
+        trials=key.trials,
+        seed=key.seed,
+        past=warm.past,
+        weights=warm.agent.weights if warm.agent else None,
+    )
     return Search(
         key=key,
         kernel=kernel_of(recorded),

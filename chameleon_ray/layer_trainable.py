@@ -17,6 +17,7 @@ from chameleon_ray.assembly import preload, search
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, NothingValidError
 from chameleon_ray.learner import AskedLearner
+from chameleon_ray.learning.agent_file import Weights
 from chameleon_ray.measure import Measurement, Purpose, histogram
 from chameleon_ray.measure.lease import CoreLease
 from chameleon_ray.phases import Phases
@@ -37,6 +38,7 @@ class TrialContext:
     Attributes:
         coordinator: Handle of the coordinator.
         learner: Handle of the learner; None if the layers begin cold.
+        weights: What an agent of tokens begins with; None: with its own.
         target: Resolved.
         has_torch: Whether torch is timed beside the finalists.
         trials: Measurements per layer, on the mean.
@@ -47,6 +49,7 @@ class TrialContext:
 
     coordinator: Any
     learner: Any
+    weights: Weights | None
     layers: tuple[Layer, ...]
     env: Env
     policy: Policy
@@ -166,6 +169,7 @@ class LayerTrainable(tune.Trainable):
                 lessons=AskedLearner(learner=c.learner, task=self._layer.task)
                 if c.learner is not None
                 else None,
+                weights=c.weights,
             )
         return self._tuner
 

@@ -91,9 +91,11 @@ def _context(
     policy = plan.policy
     if devices > 1:
         policy = policy.busy_enough(math.ceil(_JOBS_PER_DEVICE * devices / at_once))
+    agent = plan.experience.agent if plan.experience else None
     return TrialContext(
         coordinator=coordinator,
         learner=learner,
+        weights=agent.weights if agent else None,
         layers=plan.layers,
         env=plan.env,
         policy=policy,

@@ -132,6 +132,10 @@ def make_plan(
         if isinstance(network, str)
         else network
     )
+    experience = None
+    if not cold:
+        experience = _experience(learn_from, use_prior=use_prior and env_settings.on_cores)
+        experience.check_all([(policy_name, policy_settings)])
     return Plan(
         network=whole,
         env_name=env_name,
@@ -145,9 +149,7 @@ def make_plan(
         seed=seed,
         address=address,
         device=device,
-        experience=None
-        if cold
-        else _experience(learn_from, use_prior=use_prior and env_settings.on_cores),
+        experience=experience,
     )
 
 

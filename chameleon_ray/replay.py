@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from chameleon_ray.assembly import search
+from chameleon_ray.learning.agent_file import Weights
 from chameleon_ray.learning.lessons import FixedLessons
 from chameleon_ray.learning.past import Past
 from chameleon_ray.measure import Measurement
@@ -64,6 +65,7 @@ def replay(
     seed: int,
     sleep: bool = False,
     past: Past | None = None,
+    weights: Weights | None = None,
 ) -> Replay:
     """Search a recorded space.
 
@@ -75,6 +77,7 @@ def replay(
         seed: Of every random choice.
         sleep: Whether each measurement takes its recorded time.
         past: What is known of others.
+        weights: What an agent of tokens begins with.
     """
     phases = Phases()
     trials = min(trials, len(recorded.configs))
@@ -91,6 +94,7 @@ def replay(
         default=recorded.default,
         hopeless=None,
         lessons=FixedLessons(past=past) if past else None,
+        weights=weights,
     )
     with closing(rounds):
         for history in rounds:

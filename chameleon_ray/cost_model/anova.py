@@ -111,11 +111,11 @@ class AnovaProcess:
             configs: int32 `(n, knobs)`.
             labels: `(n,)`, of mean 0 and variance 1.
         """
-        n, alike = len(configs), self._alike(configs)
+        n, alike, besides = len(configs), self._alike(configs), self._besides(configs)
 
         def loss(logs: Matrix) -> tuple[float, Matrix]:
             variances = np.exp(logs)
-            covariance = self._covariance(alike, variances, n)
+            covariance = self._covariance(alike, variances, n) + besides
             try:
                 factor = cho_factor(covariance, lower=True, check_finite=False)
             except LinAlgError:
@@ -159,7 +159,11 @@ class AnovaProcess:
     def _factor(self, configs: Configs) -> Any:
         """Cholesky's factor of the configs' covariance."""
         covariance = self._covariance(self._alike(configs), np.exp(self._logs), len(configs))
-        return cho_factor(covariance, lower=True, check_finite=False)
+        return cho_factor(covariance + self._besides(configs), lower=True, check_finite=False)
+
+    def _besides(self, configs: Configs) -> Matrix:
+        """Covariance that is none of a level, a knob or a pair, `(n, n)`: of these here none."""
+        return np.zeros((len(configs), len(configs)))
 
     def _sample(self, draws: int, rng: np.random.Generator) -> Sample:
         """Functions of the prior."""

@@ -136,14 +136,20 @@ class Explorer(Protocol):
         """Free what the explorer holds."""
 
 
-def explorer_of(policy: Policy, *, space: DesignSpace, seed: int) -> Explorer:
-    """The explorer of a policy for a space, spared where the policy says so."""
+def explorer_of(
+    policy: Policy,
+    *,
+    space: DesignSpace,
+    seed: int,
+    weights: Mapping[str, Vector] | None = None,
+) -> Explorer:
+    """As `make_explorer`, for a space, and spared where the policy says so."""
     from chameleon_ray.explorers.around import EnumeratingExplorer, SparingExplorer, all_valid
 
     everything = all_valid(space, policy.enumerate) if policy.enumerate else None
     if everything is not None:
         return EnumeratingExplorer(everything)
-    explorer = make_explorer(policy.explorer, seed=seed)
+    explorer = make_explorer(policy.explorer, seed=seed, weights=weights)
     if policy.explore_every > 1:
         return SparingExplorer(explorer, every=policy.explore_every)
     return explorer

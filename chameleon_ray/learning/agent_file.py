@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,6 +37,15 @@ class AgentFile:
     weights: Weights
     card: Mapping[str, Any]
     version: int = VERSION
+
+    @property
+    def digest(self) -> str:
+        """Of the weights."""
+        hashed = hashlib.sha256()
+        for name in sorted(self.weights):
+            hashed.update(name.encode())
+            hashed.update(np.ascontiguousarray(self.weights[name]).tobytes())
+        return hashed.hexdigest()[:16]
 
     @property
     def hidden(self) -> int:

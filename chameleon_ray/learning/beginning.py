@@ -13,6 +13,7 @@ from chameleon_ray.sampling.improvement import ImprovementSampler
 from chameleon_ray.settings import ImprovementSettings
 from chameleon_ray.space import BoolArray, Configs, DesignSpace, Score
 
+_INSURED = 4  # one pick in so many is as without a past
 _WRONG = 0.5  # a past that is trusted less is wrong
 
 
@@ -62,8 +63,7 @@ class TrustingSampler:
     Args:
         sampler: Picks otherwise.
         batch: Configs of a round while the past is trusted.
-        reserve: What is measured first without a past, `(n, knobs)`. Once as many are measured, it
-            is of no more use.
+        reserve: What is measured first without a past, `(n, knobs)`.
         model: Says how far the past is trusted.
     """
 
@@ -89,13 +89,22 @@ class TrustingSampler:
         """What promises most while the past is trusted, else the reserve, then the others."""
         if self._model.trust >= _WRONG:
             picked = self._trusting.choose(space, candidates, visited, failed, rng)
-            return self._with_nearest(space, picked, visited) if len(visited) <= 1 else picked
+            if len(visited) <= 1:
+                picked = self._with_nearest(space, picked, visited)
+            return self._insured(space, picked, visited)
         reserve, self._reserve = self._reserve, self._reserve[:0]
-        if len(visited) < len(reserve):
-            fresh = reserve[~space.contains(visited, reserve)]
-            if len(fresh):
-                return fresh
+        fresh = reserve[~space.contains(visited, reserve)]
+        if len(fresh):
+            return fresh
         return self._sampler.choose(space, candidates, visited, failed, rng)
+
+    def _insured(self, space: DesignSpace, picked: Configs, visited: Configs) -> Configs:
+        """A share of the picks is of the reserve: where the past does not look, it cannot err."""
+        known = np.concatenate([visited, picked])
+        fresh = self._reserve[~space.contains(known, self._reserve)]
+        several = len(picked) // _INSURED
+        self._reserve = fresh[several:]
+        return np.concatenate([picked[: len(picked) - len(fresh[:several])], fresh[:several]])
 
     def _with_nearest(self, space: DesignSpace, picked: Configs, visited: Configs) -> Configs:
         """The first batch begins with what was best on the layer and device most alike."""

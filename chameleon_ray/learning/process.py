@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import cho_solve
 
 from chameleon_ray.cost_model.anova import AnovaProcess, Variances
 from chameleon_ray.cost_model.kernels import Matrix
@@ -89,8 +89,11 @@ class PastProcess(AnovaProcess):
             missed=self._updated(prior, configs, solved),
         )
 
-    def _factor(self, configs: Configs) -> object:
-        opinions = self._past.opinions(configs)
-        covariance = self._covariance(self._alike(configs), np.exp(self._logs), len(configs))
-        together = covariance + _FOLLOWED**2 * (opinions @ opinions.T)
-        return cho_factor(together, lower=True, check_finite=False)
+    def fit(self, configs: Configs, labels: Matrix) -> None:
+        """Find the variances of what the past misses; see `AnovaProcess.fit`."""
+        super().fit(configs, labels - self._past.opinions(configs) @ self._past.weights)
+
+    def _besides(self, configs: Configs) -> Matrix:
+        """That of how far the opinions are followed."""
+        opinions = self._past.opinions(configs).astype(np.float64)
+        return _FOLLOWED**2 * (opinions @ opinions.T)

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 
 from chameleon_ray.errors import ChameleonError, SettingsError
+from chameleon_ray.learning.agent_file import AgentFile, load_agent
 from chameleon_ray.learning.journal import COLUMNS, sources_of_run, sources_of_table
 from chameleon_ray.learning.past import Past, has_knobs_of, past_of
 from chameleon_ray.learning.sources import Source, of_recorded, without
 from chameleon_ray.measure.recorded import load_recorded, shipped
 from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.storage import open_folder
 
 PRIOR = Path(__file__).with_name("prior.parquet")  # what ships: our own measurements
+_AGENT = ".safetensors"
 _OWN_NAME = "prior"  # by which it is named
 _RECORDED = (".json", ".json.gz")
 
@@ -28,21 +31,24 @@ class Experience:
     Attributes:
         sources: Each of one task on one device.
         remarks: What a user should know of what was read, a line each.
+        agent: Trained elsewhere; walks with it begin where it has come to.
     """
 
     sources: tuple[Source, ...] = ()
     remarks: tuple[str, ...] = field(default=())
+    agent: AgentFile | None = None
 
     @property
     def digest(self) -> str:
-        """Of all sources; empty if there are none."""
+        """Of all sources and the agent; empty if there are none."""
         together = " ".join(source.digest for source in self.sources)
+        together += f" {self.agent.digest}" if self.agent else ""
         return hashlib.sha256(together.encode()).hexdigest()[:16] if together else ""
 
     def and_(self, others: Experience) -> Experience:
         """The same and what others know besides."""
         new = [s for s in others.sources if not any(s.same_as(own) for own in self.sources)]
-        return Experience(sources=(*self.sources, *new), remarks=self.remarks)
+        return replace(self, sources=(*self.sources, *new))
 
     def without_tasks(self, keys: Collection[str]) -> Experience:
         """The same without what was measured of some tasks, on whatever device.
@@ -53,12 +59,27 @@ class Experience:
         kept = tuple(source for source in self.sources if source.task not in keys)
         left_out = [source.name for source in self.sources if source.task in keys]
         remarks = (f"not used, of a layer under test: {', '.join(left_out)}",) if left_out else ()
-        if not kept:
+        if not kept and not self.agent:
             raise SettingsError(
                 "--learn-from: all of it is of the layers under test, which would be no test of "
                 "learning: add runs of other layers."
             )
-        return Experience(sources=kept, remarks=remarks)
+        return replace(self, sources=kept, remarks=remarks)
+
+    def check_all(self, policies: Sequence[tuple[str, Policy]]) -> None:
+        """Whether all policies, by name, have a use for the agent, if there is one.
+
+        Raises:
+            SettingsError: One has not.
+        """
+        for name, policy in policies if self.agent else ():
+            explorer = policy.explorer
+            if not (isinstance(explorer, PpoSettings) and explorer.agent == "tokens"):
+                raise SettingsError(
+                    f"--learn-from: policy {name!r} explores without an agent that could begin "
+                    "with another's weights: give one with `explorer: {kind: ppo, agent: "
+                    "tokens}`, or leave the agent out."
+                )
 
     def of_others(self, tested: Source) -> tuple[Past | None, str]:
         """What is known of others than the space under test, and a line on what that is.
@@ -89,7 +110,8 @@ def learn_from(places: Sequence[str]) -> Experience:
 
     Args:
         places: Each a run folder or its URL, a folder of run folders and recorded spaces, a
-            recorded space's file or name, a Parquet file of records, or `prior`, what ships.
+            recorded space's file or name, a Parquet file of records, an agent that `pretrain` has
+            written, or `prior`, what ships.
 
     Raises:
         SettingsError: One of them holds nothing that could be learned from.
@@ -98,7 +120,10 @@ def learn_from(places: Sequence[str]) -> Experience:
     """
     sources: list[Source] = []
     remarks: list[str] = []
-    for place in places:
+    agents = [load_agent(place) for place in places if place.endswith(_AGENT)]
+    if len(agents) > 1:
+        raise SettingsError("--learn-from: a search begins with one agent; give one .safetensors.")
+    for place in (place for place in places if not place.endswith(_AGENT)):
         before = len(sources)
         for source, remark in _read(place):
             if source is not None and not any(source.same_as(other) for other in sources):
@@ -106,13 +131,14 @@ def learn_from(places: Sequence[str]) -> Experience:
             remarks += [remark] if remark else []
         if len(sources) == before and not remarks:
             remarks.append(f"{place}: nothing that is not known from the others")
-    if not sources:
+    if not sources and not agents:
         why = f" ({'; '.join(remarks)})" if remarks else ""
         raise SettingsError(
             f"--learn-from: nothing was measured in {', '.join(places)}{why}. Name a run folder, a "
             "folder of them, or a recorded space."
         )
-    return Experience(sources=tuple(sources), remarks=tuple(remarks))
+    agent = agents[0] if agents else None
+    return Experience(sources=tuple(sources), remarks=tuple(remarks), agent=agent)
 
 
 def _read(place: str) -> Iterator[tuple[Source | None, str]]:

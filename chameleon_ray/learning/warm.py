@@ -21,6 +21,7 @@ from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 _MEMBERS = 32
 _TEMPER = 0.7  # how far drawn functions depart from the mean, as a share of how far they would
 _TRUST = 0.9  # in the past before anything is measured
+_FIT = 16  # measurements that tell how much the past misses
 _FEWEST = 4  # measurements before the present has a say in that
 
 
@@ -124,6 +125,8 @@ class WarmCostModel:
             self._score = self._cold.score()
             return
         labels = _labels(fitness)
+        if len(configs) >= _FIT:
+            self._warm.fit(configs, labels)
         if len(configs) >= _FEWEST:
             self.trust = self._odds(self._warm, configs, labels)
         followers = max(1, round(self.trust * _MEMBERS)) if len(configs) else _MEMBERS
