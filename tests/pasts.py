@@ -51,10 +51,14 @@ class Device:
         self.space, self.failing, self.device = space, failing, device
         self.asked = []
 
+    def times(self, configs):
+        """Of each config."""
+        return seconds_of(self.space, configs, **self.device)
+
     def submit(self, configs, *, purpose=Purpose.SEARCH):
         """As `Measurer.submit`."""
         self.asked.append(len(configs))
-        times = seconds_of(self.space, configs, **self.device)
+        times = self.times(configs)
         for row, (config, seconds) in enumerate(zip(configs, times, strict=True)):
             failed = self.failing and config[3] == 3
             yield (

@@ -3,6 +3,7 @@
 import json
 import tracemalloc
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pyarrow as pa
@@ -10,15 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from chameleon_ray.errors import RunFolderError, SettingsError, UnknownNameError
+from chameleon_ray.learning.agent_file import AgentFile, save_agent
 from chameleon_ray.learning.journal import COLUMNS, sources_of_run, sources_of_table
 from chameleon_ray.learning.lessons import LessonJournal
-from chameleon_ray.learning.reading import learn_from
+from chameleon_ray.learning.reading import PRIOR, learn_from, prior
 from chameleon_ray.learning.sources import MOST_ROWS
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.recorded import find_recorded
+from chameleon_ray.plan import make_plan
 from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import design_space, template_version
+from chameleon_ray.token_agent import first_weights
 
 TARGET = Target(lanes=16, cores=2)
 TASK = Conv2d(in_channels=16, out_channels=16, height=8, width=8, kernel_height=3, kernel_width=3)
@@ -284,3 +288,42 @@ def test_records_have_the_columns_that_are_read(tmp_path, configs):
     run = a_run(tmp_path / "run", [measured(configs[0])])
     names = pq.read_schema(next(run.glob("records-*.parquet"))).names
     assert set(COLUMNS) <= set(names)
+
+
+class TestPrior:
+    """What ships."""
+
+    def test_it_is_small_and_of_layers_that_this_version_knows(self):
+        """Every source has a space here, and none of it is of another version of its template."""
+        experience = prior()
+        assert PRIOR.stat().st_size < 2**20
+        assert len(experience.sources) >= 20
+        assert not experience.remarks
+        assert {source.numbers["lanes"] for source in experience.sources} == {16}
+
+    def test_it_is_taken_on_a_real_cpu_and_not_where_it_is_not_wanted(self):
+        """Neither on a simulated device, nor cold, nor where evidence is sought."""
+        of_cpu = partial(make_plan, "resnet18", policy="chameleon", layers=[4], trials=8, seed=0)
+        assert of_cpu(env="cpu").experience.sources == prior().sources
+        assert of_cpu(env="simulated").experience.sources == ()
+        assert of_cpu(env="cpu", use_prior=False).experience.sources == ()
+        assert of_cpu(env="cpu", cold=True).experience is None
+        given = of_cpu(env="cpu", learn_from=["gemm_RTX_2080_Ti"]).experience.sources
+        assert [s.name for s in given[:2]] == ["gemm_RTX_2080_Ti", prior().sources[0].name]
+
+
+class TestAgents:
+    """An agent among what is learned from."""
+
+    def test_it_is_for_a_policy_that_can_use_it(self, tmp_path, call):
+        """Others are refused in words; two agents are one too many."""
+        agent = tmp_path / "a.safetensors"
+        save_agent(agent, AgentFile(weights=first_weights(hidden=8, seed=0), card={}))
+        experience = learn_from([str(agent)])
+        assert experience.sources == ()
+        assert experience.digest
+        code, _, err = call("replay", "convolution_A4000", "--trials", 4, "--learn-from", agent)
+        assert code == 2
+        assert "explores without an agent that could begin with another's weights" in err
+        with pytest.raises(SettingsError, match="begins with one agent"):
+            learn_from([str(agent), str(agent)])

@@ -7,10 +7,12 @@ import pytest
 from pasts import a_kernel, a_source, seconds_of
 
 from chameleon_ray.learning.numbers import of_device, of_task
-from chameleon_ray.learning.past import has_knobs_of, past_of
+from chameleon_ray.learning.past import draft_of, has_knobs_of, past_of
 from chameleon_ray.learning.sources import FLOOR, kept_rows, labels_of, without
 from chameleon_ray.space import Constraint, DesignSpace, options, split
-from chameleon_ray.tasks import Conv2d, Matmul
+from chameleon_ray.tasks import Conv2d, Matmul, Target
+from chameleon_ray.templates import default_config, design_space
+from chameleon_ray.templates.cpu_roofline import draft_speed
 
 
 def test_labels_are_logarithms_of_shares_and_failures_are_as_bad_as_can_be():
@@ -187,3 +189,49 @@ class TestNumbers:
         product = Matmul(rows=64, columns=32, inner=16)
         moved = 64 * 16 + 16 * 32 + 64 * 32
         assert of_task(product)["flop_per_number"] == pytest.approx(product.flop / moved)
+
+
+class TestDraft:
+    """What arithmetic says, as an opinion."""
+
+    def test_a_template_drafts_its_space(self):
+        """Of a convolution on a CPU: the best draft is 0, and the default is a good one."""
+        task = Conv2d(
+            in_channels=64, out_channels=64, height=58, width=58, kernel_height=3, kernel_width=3
+        )
+        target = Target(lanes=16, cores=2)
+        space = design_space(task, target)
+        past = draft_of(space)
+        configs = space.random(512, np.random.default_rng(1))
+        told = past.opinions(configs)[:, 0]
+        assert told.max() <= 0
+        assert told.min() >= FLOOR
+        default = past.opinions(default_config(task, target)[None, :])[0, 0]
+        assert (told < default).mean() > 0.8
+
+    def test_one_accumulator_is_slower_than_twelve_and_forty_spill(self):
+        """A multiply-add takes four cycles, two begin in each, and there are 32 registers."""
+        tiles = np.array([1.0, 12.0, 40.0])
+        columns = {
+            "register_tile": tiles,
+            "fma_per_load": 16 * tiles / (tiles + 1),
+            "reduction_tile": np.full(3, 64.0),
+            "inner_weight_bytes": np.full(3, 4096.0),
+            "inner_input_bytes": np.full(3, 4096.0),
+            "chunk_weight_bytes": np.full(3, 65536.0),
+            "chunk_input_bytes": np.full(3, 65536.0),
+            "unrolled_body": tiles,
+            "body": tiles,
+            "imbalance": np.full(3, 1024.0),
+        }
+        one, twelve, forty = draft_speed(columns, Target(lanes=16, cores=2))
+        assert twelve > forty > one
+        waiting = draft_speed({**columns, "imbalance": np.full(3, 2048.0)}, Target(lanes=16))
+        assert waiting[1] == pytest.approx(twelve - np.log(2))
+        narrow = draft_speed(columns, Target(lanes=8))
+        assert narrow[1] == twelve
+        assert narrow[2] < forty
+
+    def test_a_space_without_a_draft(self):
+        """There is nothing to follow."""
+        assert draft_of(a_kernel()) is None

@@ -2,7 +2,7 @@
 
 import pickle
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import pytest
@@ -15,10 +15,20 @@ from chameleon_ray.learning.past import past_of
 from chameleon_ray.learning.sources import of_recorded
 from chameleon_ray.learning.warm import WarmCostModel
 from chameleon_ray.measure.recorded import load_recorded
+from chameleon_ray.measure.simulated import simulated_seconds_of
+from chameleon_ray.networks import network
 from chameleon_ray.phases import Phases
 from chameleon_ray.presets import load_policy
 from chameleon_ray.replay import replay
-from chameleon_ray.settings import CostModelSettings, ForestSettings, GaussianSettings, Policy
+from chameleon_ray.settings import (
+    CostModelSettings,
+    ForestSettings,
+    GaussianSettings,
+    Policy,
+    RandomSettings,
+)
+from chameleon_ray.tasks import Target
+from chameleon_ray.templates import design_space
 
 SPACE = a_kernel()
 _, CHAMELEON = load_policy("chameleon")
@@ -138,6 +148,34 @@ class TestSearch:
         list(rounds)
         assert measurer.asked[0] == 8
         assert lessons.asked == [0, 1, 2, 4, 8]
+
+
+class TestDraftedSearch:
+    """A policy with a draft."""
+
+    def test_it_begins_with_the_draft_and_not_with_the_first_look(self):
+        """On the simulated CPU; without the switch, as ever."""
+        task, target = network("resnet18")[3].task, Target(lanes=16, cores=2)
+        space = design_space(task, target)
+        asked = {}
+        for draft in (False, True):
+            measurer = Device(space)
+            measurer.times = partial(simulated_seconds_of, task, target, space)
+            policy = replace(CHAMELEON, draft=draft, explorer=RandomSettings(draws=512))
+            rounds = search(
+                task,
+                space,
+                policy,
+                measurer=measurer,
+                budget=12,
+                seed=0,
+                rng=np.random.default_rng(0),
+                phases=Phases(),
+            )
+            list(rounds)
+            asked[draft] = measurer.asked
+        assert asked[False] == [8, 4]
+        assert asked[True][0] == 4
 
 
 class TestTrust:
