@@ -134,7 +134,8 @@ def make_plan(
     )
     experience = None
     if not cold:
-        experience = _experience(learn_from, use_prior=use_prior and env_settings.on_cores)
+        by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
+        experience = _experience(learn_from, use_prior=use_prior and by_us)
         experience.check_all([(policy_name, policy_settings)])
     return Plan(
         network=whole,
