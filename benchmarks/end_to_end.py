@@ -30,7 +30,7 @@ def measured(model: str, threads: int, *, trials: int, turns: int, out: Path) ->
     if trials:
         env = folder / "env.yaml"
         env.write_text(f"cores: {threads}\n")
-        tune(name, env=str(env), trials=trials, run=folder / "run")
+        tune(name, env=str(env), trials=trials, run=folder / "run", cold=True)
         what = str(folder / "run")
     shutil.rmtree(folder / "deployed", ignore_errors=True)
     deploy(what, folder / "deployed", threads=threads)

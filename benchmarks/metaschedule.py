@@ -148,6 +148,7 @@ def _tune_ours(source: Source, threads: int, ends_at: float, folder: Path) -> No
         env=Env(cores=threads),
         time_budget_seconds=ends_at - time.time(),
         run=folder / "run",
+        cold=True,
     )
 
 

@@ -69,6 +69,7 @@ def tune_network(network: str, options: argparse.Namespace) -> Network:
             time_budget_seconds=None,
             seed=seed,
             address=None,
+            cold=True,
         )
 
     live = compare_network(

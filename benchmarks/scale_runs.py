@@ -112,6 +112,7 @@ def run(
             seed=seed,
             run=Path(folder) / "run",
             address=address,
+            cold=True,
         )
         records = [
             r for r in read_records(Path(folder) / "run")[0] if r.measurement.purpose.counted

@@ -108,6 +108,7 @@ def main() -> None:
             options.seed,
             "--run",
             str(run),
+            "--cold",
         ]
         result = figures(*tune(arguments))
         result["run_folder_bytes"] = sum(f.stat().st_size for f in run.rglob("*"))
