@@ -188,7 +188,8 @@ class TestPlaces:
         one = learn_from([str(tmp_path / "runs" / "one")])
         assert [s.name for s in one.sources] == [f"one, {TASK.key}"]
         both = learn_from([str(tmp_path / "runs")])
-        assert [s.name for s in both.sources] == ["gpu", f"one, {TASK.key}"]
+        names = [s.name for s in both.sources]
+        assert names == ["gpu", f"one, {TASK.key}", f"two, {TASK.key}"]
         assert one.digest != both.digest
 
     def test_names_of_shipped_spaces(self):
@@ -241,6 +242,13 @@ class TestPlaces:
         run = a_run(tmp_path / "runs" / "one", [measured(configs[0])])
         experience = learn_from([str(run), str(tmp_path / "runs")])
         assert len(experience.sources) == 1
+
+    def test_two_runs_of_a_layer_both_teach(self, tmp_path, configs):
+        """On the same machine, too: all that was measured goes in."""
+        for name, row in (("one", 0), ("two", 1)):
+            a_run(tmp_path / "runs" / name, [measured(configs[row])])
+        experience = learn_from([str(tmp_path / "runs")])
+        assert len(experience.sources) == 2
 
 
 class TestLessons:

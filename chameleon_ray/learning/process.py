@@ -49,8 +49,8 @@ class PastProcess(AnovaProcess):
     """Labels as the past has them, plus what it misses.
 
     A label is a sum of the past's opinions, each times a number that is about its weight, and of an
-    ANOVA process (`AnovaProcess`) whose variances are small and stay: how much two devices or two
-    layers differ, a few measurements cannot tell.
+    ANOVA process (`AnovaProcess`) whose variances are small until they are fitted: how much two
+    devices or two layers differ, a few measurements cannot tell.
 
     Args:
         past: The opinions.
@@ -61,8 +61,8 @@ class PastProcess(AnovaProcess):
         self._past = past
 
     def evidence(self, configs: Configs, labels: Matrix) -> float:
-        """See `AnovaProcess.evidence`; of the labels, not of what the past leaves of them."""
-        return super().evidence(configs, labels - self._past.opinions(configs) @ self._past.weights)
+        """See `AnovaProcess.evidence`: of what the past leaves of the labels to explain."""
+        return super().evidence(configs, self._unexplained(configs, labels))
 
     def corrected(
         self, configs: Configs, labels: Matrix, *, draws: int, rng: np.random.Generator
@@ -79,7 +79,7 @@ class PastProcess(AnovaProcess):
         prior = self._sample(draws, rng)
         luck = _FOLLOWED * rng.standard_normal((len(weights), draws))
         expected = prior.tables(configs) + (opinions @ luck).T
-        left = self._left(labels - opinions @ weights, expected.astype(np.float32), rng)
+        left = self._left(self._unexplained(configs, labels), expected.astype(np.float32), rng)
         solved = cho_solve(self._factor(configs), left) if len(configs) else left
         followed = weights[:, None] + _FOLLOWED**2 * (opinions.T @ solved)
         followed[:, 1:] += luck
@@ -91,7 +91,12 @@ class PastProcess(AnovaProcess):
 
     def fit(self, configs: Configs, labels: Matrix) -> None:
         """Find the variances of what the past misses; see `AnovaProcess.fit`."""
-        super().fit(configs, labels - self._past.opinions(configs) @ self._past.weights)
+        super().fit(configs, self._unexplained(configs, labels))
+
+    def _unexplained(self, configs: Configs, labels: Matrix) -> Matrix:
+        """The labels `(n,)` without what the opinions, each by its weight, say of them."""
+        left: Matrix = labels - self._past.opinions(configs) @ self._past.weights
+        return left
 
     def _besides(self, configs: Configs) -> Matrix:
         """That of how far the opinions are followed."""

@@ -47,7 +47,8 @@ class Experience:
 
     def and_(self, others: Experience) -> Experience:
         """The same and what others know besides."""
-        new = [s for s in others.sources if not any(s.same_as(own) for own in self.sources)]
+        known = {source.digest for source in self.sources}
+        new = [source for source in others.sources if source.digest not in known]
         return replace(self, sources=(*self.sources, *new))
 
     def without_tasks(self, keys: Collection[str]) -> Experience:
@@ -120,13 +121,15 @@ def learn_from(places: Sequence[str]) -> Experience:
     """
     sources: list[Source] = []
     remarks: list[str] = []
+    known: set[str] = set()
     agents = [load_agent(place) for place in places if place.endswith(_AGENT)]
     if len(agents) > 1:
         raise SettingsError("--learn-from: a search begins with one agent; give one .safetensors.")
     for place in (place for place in places if not place.endswith(_AGENT)):
         before = len(sources)
         for source, remark in _read(place):
-            if source is not None and not any(source.same_as(other) for other in sources):
+            if source is not None and source.digest not in known:
+                known.add(source.digest)
                 sources.append(source)
             remarks += [remark] if remark else []
         if len(sources) == before and not remarks:
