@@ -13,6 +13,10 @@ import typer
 
 from chameleon_ray.cli_shared import (
     Json,
+    LiveEnv,
+    LiveLayers,
+    LiveNetwork,
+    Spaces,
     console,
     parse_layers,
     parse_seeds,
@@ -52,22 +56,10 @@ def _count(text: str | int) -> int:
 
 @app.command("search-policy")
 def search_policy(
-    space: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="SPACE",
-            help="A recorded space: a file, or a shipped one. May be repeated.",
-            show_default="the shipped ones",
-        ),
-    ] = None,
-    network: Annotated[
-        str | None,
-        typer.Option(metavar="NETWORK", help="Tune this network's layers on this machine instead."),
-    ] = None,
-    layers: Annotated[
-        str | None, typer.Option(help="Of the network, by number: 1,4,11.", show_default="all")
-    ] = None,
-    env: Annotated[str, typer.Option(help="With --network: a name in envs/, or a file.")] = "cpu",
+    space: Spaces = None,
+    network: LiveNetwork = None,
+    layers: LiveLayers = None,
+    env: LiveEnv = "cpu",
     policy: Annotated[
         str, typer.Option(help="The policy to better: a name in policies/, or a file.")
     ] = "chameleon",

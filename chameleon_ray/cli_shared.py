@@ -40,6 +40,22 @@ Inputs = Annotated[
     ),
 ]
 Trust = Annotated[bool, typer.Option(help="Load what a .pt2 file pickles besides tensors.")]
+Spaces = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="SPACE",
+        help="A recorded space: a file, or a shipped one. May be repeated.",
+        show_default="the shipped ones",
+    ),
+]
+LiveNetwork = Annotated[
+    str | None,
+    typer.Option(metavar="NETWORK", help="Tune this network's layers on this machine instead."),
+]
+LiveLayers = Annotated[
+    str | None, typer.Option(help="Of the network, by number: 1,4,11.", show_default="all")
+]
+LiveEnv = Annotated[str, typer.Option(help="With --network: a name in envs/, or a file.")]
 LearnFrom = Annotated[
     list[str] | None,
     typer.Option(

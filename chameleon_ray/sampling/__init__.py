@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_ray.errors import SettingsError
 from chameleon_ray.plugins import load
 from chameleon_ray.settings import (
     AdaptiveSettings,
@@ -45,6 +46,36 @@ class Ranking(Protocol):
     @property
     def members(self) -> npt.NDArray[np.float32] | None:
         """What each member of an ensemble predicts, `(members, n)`; None without an ensemble."""
+
+
+def unmeasured(
+    space: DesignSpace, candidates: Ranking, visited: Configs, *, sampler: str
+) -> tuple[Configs, npt.NDArray[np.float32]]:
+    """The valid candidates that are not measured yet `(n, knobs)`, and what members hold of them.
+
+    Args:
+        space: The task's space.
+        candidates: The best-scored first.
+        visited: What was measured, `(m, knobs)`.
+        sampler: Which one asks, for the message.
+
+    Raises:
+        SettingsError: The score has no members.
+    """
+    if candidates.members is None:
+        raise SettingsError(
+            f"the sampler {sampler} needs a cost model with members: staged, gaussian or forest."
+        )
+    new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
+    return candidates.configs[new], candidates.members[:, new]
+
+
+def filled(
+    space: DesignSpace, chosen: Configs, batch: int, visited: Configs, rng: np.random.Generator
+) -> Configs:
+    """The chosen configs `(n, knobs)` and, if they are less than a batch, random new ones."""
+    taken = np.concatenate([visited, chosen])
+    return np.concatenate([chosen, space.random(batch - len(chosen), rng, avoid=taken)])
 
 
 class Sampler(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chameleon_ray.sampling import Ranking
+from chameleon_ray.sampling import Ranking, filled
 from chameleon_ray.settings import GreedySettings
 from chameleon_ray.space import BoolArray, Configs, DesignSpace
 
@@ -36,8 +36,7 @@ class GreedySampler:
         ranked = space.distinct(candidates.configs[space.valid(candidates.configs)])
         new = ranked[~space.contains(visited, ranked)]
         best = diverse(new[: int(greedy * self._settings.diversity)], greedy)
-        taken = np.concatenate([visited, best])
-        return np.concatenate([best, space.random(batch - len(best), rng, avoid=taken)])
+        return filled(space, best, batch, visited, rng)
 
 
 def diverse(configs: Configs, n: int) -> Configs:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chameleon_ray.errors import SettingsError
-from chameleon_ray.sampling import Ranking
+from chameleon_ray.sampling import Ranking, filled, unmeasured
 from chameleon_ray.settings import ImprovementSettings
 from chameleon_ray.space import BoolArray, Configs, DesignSpace
 
@@ -40,14 +39,8 @@ class ImprovementSampler:
         Raises:
             SettingsError: The score has no members.
         """
-        if candidates.members is None:
-            raise SettingsError(
-                "the sampler improvement needs a cost model with members: staged, gaussian or "
-                "forest."
-            )
         batch = self._settings.batch
-        new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
-        configs, members = candidates.configs[new], candidates.members[:, new]
+        configs, members = unmeasured(space, candidates, visited, sampler="improvement")
         picks = [0] if failed.all() and len(configs) else []
         expected = np.full((len(members), 1), 1, dtype=np.float32)  # share of the best measured
         if picks:
@@ -58,6 +51,4 @@ class ImprovementSampler:
             gains[picks] = -np.inf
             picks.append(int(gains.argmax()))
             expected = np.maximum(expected, members[:, picks[-1:]])
-        chosen = configs[picks]
-        taken = np.concatenate([visited, chosen])
-        return np.concatenate([chosen, space.random(batch - len(chosen), rng, avoid=taken)])
+        return filled(space, configs[picks], batch, visited, rng)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from chameleon_ray.errors import SettingsError
-from chameleon_ray.sampling import Ranking
+from chameleon_ray.sampling import Ranking, filled, unmeasured
 from chameleon_ray.settings import ThompsonSettings
 from chameleon_ray.space import BoolArray, Configs, DesignSpace
 
@@ -37,19 +36,12 @@ class ThompsonSampler:
         Raises:
             SettingsError: The score has no members.
         """
-        if candidates.members is None:
-            raise SettingsError(
-                "the sampler thompson needs a cost model with members: staged, gaussian or forest."
-            )
         batch = self._settings.batch
-        new = space.valid(candidates.configs) & ~space.contains(visited, candidates.configs)
-        configs, members = candidates.configs[new], candidates.members[:, new]
+        configs, members = unmeasured(space, candidates, visited, sampler="thompson")
         picks: list[int] = []
         again = len(members) < batch  # members are asked twice only if there are not enough
         for row in rng.choice(len(members), size=min(batch, len(configs)), replace=again):
             scores = members[row].copy()
             scores[picks] = -np.inf
             picks.append(int(scores.argmax()))
-        chosen = configs[picks]
-        taken = np.concatenate([visited, chosen])
-        return np.concatenate([chosen, space.random(batch - len(chosen), rng, avoid=taken)])
+        return filled(space, configs[picks], batch, visited, rng)
