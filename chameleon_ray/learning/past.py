@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +30,7 @@ _STARTS = 32  # configs that were good elsewhere
 _KEPT_ANSWERS = 4  # batches of configs whose answers are kept; a search asks for one over and over
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)  # no slots: it is pickled by its __dict__
 class Past:
     """What sources say of the configs of one space: a column for each opinion.
 
@@ -83,12 +83,7 @@ class Past:
 
     def __getstate__(self) -> dict[str, Any]:
         """Without the answers, which are large and can be had again."""
-        names = self.__dataclass_fields__
-        return {name: getattr(self, name) for name in names} | {"_answers": OrderedDict()}
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        for name, value in state.items():
-            object.__setattr__(self, name, value)
+        return self.__dict__ | {"_answers": OrderedDict()}
 
 
 def past_of(space: DesignSpace, numbers: Numbers, sources: Sequence[Source]) -> Past | None:
