@@ -23,6 +23,7 @@ from chameleon_ray.storage import Place, open_folder, reason
 MANIFEST = "run.json"
 _WORDS = ("description", "untuned")  # of a manifest: they change nothing
 NOTHING = "nothing (--cold)"  # what the layers of older runs learned from
+LESSONS = "lessons"  # parts with this name: what a layer was taught, and when
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 
 
@@ -181,9 +182,14 @@ class RunFolder:
             if (
                 self._new
                 and not self._lock.lost()
-                and set(self._folder.names()) <= {*OWN_FILES, MANIFEST}
+                and all(_tells_of_nothing(name) for name in self._folder.names())
             ):
                 self._folder.discard()
+
+
+def _tells_of_nothing(name: str) -> bool:
+    """Whether a file of a run is there before anything is measured: our own, or of its lessons."""
+    return name in {*OWN_FILES, MANIFEST} or name.startswith(f"{LESSONS}-")
 
 
 def new_folder(what: str) -> str:

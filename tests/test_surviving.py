@@ -25,13 +25,20 @@ LAYERS, TRIALS = [1, 2, 3], 40
 
 @pytest.fixture(scope="module")
 def settings(tmp_path_factory):
-    """A policy with short rounds, and devices that take long enough to be disturbed."""
+    """A policy with short rounds, and devices that take long enough to be disturbed.
+
+    Cold: what layers learn of each other depends on which of them is first.
+    """
     folder = tmp_path_factory.mktemp("settings")
     (folder / "small.yaml").write_text(POLICY)
     (folder / "slow.yaml").write_text(
         "measurer: simulated\ndevices: 4\nmeasurement_seconds: 0.05\n"
     )
-    return {"env": str(folder / "slow.yaml"), "policy": str(folder / "small.yaml")}
+    return {
+        "env": str(folder / "slow.yaml"),
+        "policy": str(folder / "small.yaml"),
+        "cold": True,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +84,17 @@ def test_what_dies_costs_what_it_had_in_hand(settings, undisturbed, tmp_path, na
     assert set(rows(run).values()) == {1}
 
 
+@pytest.mark.parametrize("name", ["ray::Learner", "ray::HostActor", "Trainable"])
+def test_what_dies_while_layers_learn_of_each_other_costs_no_measurement(settings, tmp_path, name):
+    """The learner too: all is measured, and nothing twice."""
+    killing, run = Killing(name), tmp_path / "run"
+    how = settings | {"cold": False}
+    result = tune("resnet18", layers=LAYERS, trials=TRIALS, run=run, on_progress=killing, **how)
+    assert killing.killed
+    assert [layer.measurements for layer in result.layers] == [TRIALS] * len(LAYERS)
+    assert set(rows(run).values()) == {1}
+
+
 def test_builders_that_somebody_kills_cost_nothing(settings, tmp_path, monkeypatch):
     """The processes that build and run candidates: what they had in hand is measured again."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
@@ -84,7 +102,7 @@ def test_builders_that_somebody_kills_cost_nothing(settings, tmp_path, monkeypat
     env.write_text("measurer: two_kinds:backend\ncores: 2\nmeasurement_seconds: 0.05\n")
     runs = {name: tmp_path / name for name in ("calm", "killed")}
     killing = Killing("multiprocessing.forkserver")
-    common = {"layers": LAYERS, "trials": TRIALS, "policy": settings["policy"], "env": str(env)}
+    common = settings | {"layers": LAYERS, "trials": TRIALS, "env": str(env)}
     tune("resnet18", run=runs["calm"], **common)
     tune("resnet18", run=runs["killed"], on_progress=killing, **common)
     assert len(killing.killed) > 1

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from chameleon_ray.learning.past import Past, draft_of
 from chameleon_ray.parts import Kind, PartStore
+from chameleon_ray.run_folder import LESSONS
 from chameleon_ray.space import DesignSpace
 from chameleon_ray.storage import Place
 
@@ -110,7 +111,7 @@ def _item(row: Mapping[str, Any]) -> Lesson:
 
 
 _KIND = Kind(
-    name="lessons",
+    name=LESSONS,
     version=1,
     columns=_columns,
     key="number",
