@@ -78,7 +78,7 @@ def tune_layers(
             ),
         )
         results = tuner.fit()
-    layers = [result.metrics["result"] for result in results if result.metrics]
+    layers = [(result.metrics or {}).get("result") for result in results]
     died = last_line(results.errors[0]) if results.errors else ""
     known = [layer for layer in layers if layer is not None]
     return sorted(known, key=lambda result: result.layer.index), died

@@ -68,8 +68,15 @@ class AskedLearner:
         return past
 
 
-def start_learner(experience: Experience, *, run: Place, target: Target, machine: str) -> Any:
-    """A learner on this node; it works until it is killed."""
+def start_learner(experience: Any, *, run: Place, target: Target, machine: str) -> Any:
+    """A learner on this node; it works until it is killed.
+
+    Args:
+        experience: Reference to one. Keep it: a learner that Ray starts again needs it again.
+        run: See `Learner`.
+        target: See `Learner`.
+        machine: See `Learner`.
+    """
     here = ray.get_runtime_context().get_node_id()
     actor = ray.remote(Learner).options(
         num_cpus=0,
@@ -77,4 +84,4 @@ def start_learner(experience: Experience, *, run: Place, target: Target, machine
         max_task_retries=-1,
         scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
     )
-    return actor.remote(ray.put(experience), run=run, target=target, machine=machine)
+    return actor.remote(experience, run=run, target=target, machine=machine)

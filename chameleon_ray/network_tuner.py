@@ -218,12 +218,15 @@ class _Run:
 
     def _learner(self, device: Device) -> Any:
         """Handle of the actor that the layers learn from; None if they begin cold."""
+        import ray
+
         from chameleon_ray.learner import start_learner
 
         if self._plan.experience is None:
             return None
+        self._experience = ray.put(self._plan.experience)
         return start_learner(
-            self._plan.experience,
+            self._experience,
             run=self._folder.address,
             target=device.target,
             machine=device.machine,
