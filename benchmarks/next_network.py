@@ -1,19 +1,18 @@
-"""A second network, cold and after a first: how many measurements until it is as fast.
+r"""A second network after a first: its time after so many measurements of each layer.
 
-    python benchmarks/next_network.py --out runs/next
+    chameleon-ray tune torchvision:resnet18 --cold --trials 64 --run runs/first
+    chameleon-ray compare --network torchvision:resnet50 --trials 64 --seeds 0 --policy chameleon \
+        --learn-from runs/first --out runs/second
+    python benchmarks/next_network.py runs/second torchvision:resnet50
 
-The first network is tuned once a seed. The second is tuned without anything (`cold`), with what its
-layers learn of each other (`alone`), and with the first network's run as well (`after`). No way
-has the prior that ships. A run's curve is the time of its network, the best known time of each
-layer by its uses, after each measurement; before a layer's first, its default counts.
+The times are those of `compare`: whatever a search held for its best at some moment was timed once
+more, in turns with what the other searches held.
 """
 
 from __future__ import annotations
 
-import json
-import time
+from collections import defaultdict
 from pathlib import Path
-from typing import Annotated, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,79 +20,50 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chameleon_ray import NetworkResult, tune
-from chameleon_ray.records import read_records
+from chameleon_ray.listing import examined
+from chameleon_ray.searches import SEARCHES, Searches
 
-_WITHIN = (1.0, 1.01, 1.02, 1.05)  # of the network time that a cold run ends with
+_SHOWN = (1, 2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
+_WITHIN = (1.0, 1.01, 1.02, 1.05)  # of the first way's time at the end
 
-
-def main(
-    out: Path,
-    first: str = "torchvision:resnet18",
-    second: str = "torchvision:resnet50",
-    trials: Annotated[int, typer.Option(help="Measurements per layer.")] = 64,
-    seeds: Annotated[int, typer.Option(help="0 and up.")] = 2,
-) -> None:
-    """Tune, and print each way's measurements to what a cold run ends with."""
-    curves: dict[str, list[list[float]]] = {"cold": [], "alone": [], "after": []}
-    for seed in range(seeds):
-        taught = str(out / f"first-{seed}")
-        tune(first, trials=trials, seed=seed, run=taught, use_prior=False)
-        ways: dict[str, dict[str, Any]] = {
-            "cold": {"cold": True},
-            "alone": {"use_prior": False},
-            "after": {"use_prior": False, "learn_from": [taught]},
-        }
-        for way, how in ways.items():
-            run = out / f"{way}-{seed}"
-            began = time.monotonic()
-            result = tune(second, trials=trials, seed=seed, run=str(run), **how)
-            curves[way].append(curve(result, run).tolist())
-            print(f"{way}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
-    (out / "curves.json").write_text(json.dumps(curves))
-    Console().print(_table({way: [np.array(x) for x in found] for way, found in curves.items()}))
+Curve = npt.NDArray[np.float64]
 
 
-def curve(result: NetworkResult, run: Path) -> npt.NDArray[np.float64]:
-    """Seconds of the network after each counted measurement, by job."""
-    uses = {layer.layer.task.key: layer.layer.uses for layer in result.layers}
-    counted = [
-        record.measurement
-        for record in read_records(run)[0]
-        if record.measurement.purpose.counted and record.measurement.task in uses
-    ]
-    best: dict[str, float] = {}
-    for one in counted:
-        if one.ok:
-            best.setdefault(one.task, one.seconds)
-    found = []
-    for one in counted:
-        if one.ok:
-            best[one.task] = min(best[one.task], one.seconds)
-        found.append(sum(uses[task] * seconds for task, seconds in best.items()))
-    return np.array(found)
-
-
-def _table(curves: dict[str, list[npt.NDArray[np.float64]]]) -> Table:
-    """Per way: how many measurements, by seed, until within so much of the cold run's end."""
-    table = Table(title="measurements until the network is as fast as a cold run's end, by seed")
-    table.add_column("way")
+def main(folder: Path, network: str) -> None:
+    """Print the network's time by way and seed, and how soon each is as fast as the first ends."""
+    curves = network_curves(folder, network)
+    (_, first), *_ = curves
+    counts = [n for n in _SHOWN if n <= len(first)]
+    ways = [f"{way}, seed {seed}" for (way, seed), _ in curves]
+    table = Table("measurements each", *ways, title="ms of the network")
+    for n in counts:
+        table.add_row(str(n), *(f"{curve[n - 1] * 1e3:.2f}" for _, curve in curves))
+    soon = Table("", *ways, title="measurements each, until as fast as the first way ends")
+    ends = {seed: curve[-1] for (_, seed), curve in reversed(curves)}
     for within in _WITHIN:
-        table.add_column(f"x {within:.2f}", justify="right")
-    table.add_column("ms at the end", justify="right")
-    for way, found in curves.items():
-        ends = [cold[-1] for cold in curves["cold"]]
-        cells = []
-        for within in _WITHIN:
-            reached = [_until(one, end * within) for one, end in zip(found, ends, strict=True)]
-            cells.append(", ".join(reached))
-        last = ", ".join(f"{one[-1] * 1e3:.2f} of {len(one)}" for one in found)
-        table.add_row(way, *cells, last)
-    return table
+        until = (_until(curve, ends[seed] * within) for (_, seed), curve in curves)
+        soon.add_row(f"x {within:.2f}", *until)
+    console = Console()
+    console.print(table)
+    console.print(soon)
 
 
-def _until(one: npt.NDArray[np.float64], seconds: float) -> str:
-    there = np.flatnonzero(one <= seconds)
+def network_curves(folder: Path, network: str) -> list[tuple[tuple[str, int], Curve]]:
+    """Seconds of the network after so many measurements of each layer, by way and seed.
+
+    The cold way is the first of each seed. A layer counts as often as the network has it.
+    """
+    uses = {layer.index: layer.uses for layer in examined(network, "", trust=False).layers}
+    found: dict[tuple[str, int], list[Curve]] = defaultdict(list)
+    for search in Searches(folder / SEARCHES).all():
+        seconds = np.array([one or np.nan for one in search.best_seconds])
+        layer = int(search.key.space.rpartition("-")[2])
+        found[search.key.policy, search.key.seed].append(uses[layer] * seconds)
+    return [(way, np.sum(layers, axis=0)) for way, layers in sorted(found.items())]
+
+
+def _until(curve: Curve, seconds: float) -> str:
+    there = np.flatnonzero(curve <= seconds)
     return str(there[0] + 1) if len(there) else "never"
 
 

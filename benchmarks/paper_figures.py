@@ -37,6 +37,7 @@ _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#
 _DASHES = ("-", "--", "-.", ":")
 _LOOKS: dict[str, dict[str, Any]] = {  # a colour for each family, ours thick
     "chameleon": {"color": _COLOURS[0], "linestyle": "-", "linewidth": 2.6},
+    "chameleon, warm": {"color": _COLOURS[2], "linestyle": "-", "linewidth": 2.6},
     "autotvm": {"color": _COLOURS[1], "linestyle": "-"},
     "autotvm_diversity": {"color": _COLOURS[1], "linestyle": "--"},
     "chameleon_paper": {"color": _COLOURS[2], "linestyle": "-"},
@@ -60,15 +61,16 @@ _FIRST = 8  # measurements before which no curve is drawn
 _GROUPS = 5  # of bars in a row
 
 
-def quality(curves: Mapping[str, Mapping[str, Values]], path: Path) -> None:
+def quality(curves: Mapping[str, Mapping[str, Values]], path: Path, *, first: int = _FIRST) -> None:
     """Score against measurements, a panel for each space or layer (figures 9 and 12 to 14).
 
     Args:
         curves: Panel -> policy -> mean score after each attempt.
         path: Where the SVG goes.
+        first: The attempt from which on they are drawn.
     """
     every = [values for panel in curves.values() for values in panel.values()]
-    worst = min(float(values[min(_FIRST, len(values)) - 1 :].min()) for values in every)
+    worst = min(float(values[min(first, len(values)) - 1 :].min()) for values in every)
     figure, axes = _panels(len(curves), columns=2, size=(_WIDTH, 3.2), beside=1.6, sharey=True)
     for axis, (title, panel) in zip(axes, curves.items(), strict=True):
         for name, values in panel.items():
@@ -77,7 +79,7 @@ def quality(curves: Mapping[str, Mapping[str, Values]], path: Path) -> None:
         axis.set_title(title)
         axis.set_xscale("log", base=2)
         axis.xaxis.set_major_formatter(mpl.ticker.ScalarFormatter())
-        axis.set_xlim(left=_FIRST)
+        axis.set_xlim(left=first)
         axis.set_ylim(max(0.0, np.floor(worst * 10) / 10), 1.01)
         axis.set_xlabel("measurements, failed ones included")
         axis.set_ylabel("optimum / best found")

@@ -1,6 +1,7 @@
 """Writes the prior that ships: what runs of ours measured, one Parquet file.
 
     python benchmarks/prior.py runs/resnet18 runs/vgg16 -o chameleon_ray/learning/prior.parquet
+    python benchmarks/prior.py chameleon_ray/learning/prior.parquet runs/another    (adds to it)
 
 Of each layer on each kind of machine it keeps the best half and a share of the others, and of each
 measurement what `--learn-from` reads: no names of machines but their kind.
@@ -30,17 +31,26 @@ def main(
     out: Annotated[Path, typer.Option("--out", "-o")] = PRIOR,
     most: int = _MOST,
 ) -> None:
-    """Write what runs measured as one file."""
+    """Write what runs measured, and files that this wrote before, as one file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tables = [table for run in runs for table in read_record_tables(run, COLUMNS)[0]]
+    tables = [table.select(COLUMNS) for run in runs for table in _tables(run)]
     kept = _kept(pa.concat_tables(tables), most)
     buffer = io.BytesIO()
     pq.write_table(kept, buffer, compression="zstd", compression_level=19)
     write_whole(out, buffer.getvalue())
     layers = len(list(sources_of_table(kept, name=out.name)))
     print(f"{out}: {len(kept):,} measurements of {layers} layers, {out.stat().st_size:,} bytes")
+
+
+def _tables(run: str) -> list[Any]:
+    """The records of a run, or of a file of them."""
+    import pyarrow.parquet as pq
+
+    if run.endswith(".parquet"):
+        return [pq.read_table(run)]
+    return read_record_tables(run, COLUMNS)[0]
 
 
 def _kept(table: Any, most: int) -> Any:

@@ -30,12 +30,13 @@ from chameleon_ray.cli_shared import (
     Network,
     Trust,
     console,
+    count,
     experience_of,
+    number,
     parse_layers,
     print_json,
     stdout_for_result,
     tell_of_waiting,
-    whole,
 )
 from chameleon_ray.errors import ChameleonError
 from chameleon_ray.session import terminating_as_interrupt
@@ -116,7 +117,7 @@ def tune(
     trials: Annotated[
         int | None,
         typer.Option(
-            parser=lambda text: whole(text, least=1),
+            parser=count,
             metavar="N",
             help="Most measurements per layer.",
             show_default="policy's",
@@ -136,9 +137,7 @@ def tune(
     ] = None,
     seed: Annotated[
         int,
-        typer.Option(
-            parser=lambda text: whole(text, least=0), metavar="N", help="Of all random draws."
-        ),
+        typer.Option(parser=number, metavar="N", help="Of all random draws."),
     ] = 0,
     address: Annotated[
         str | None, typer.Option(help="A running Ray cluster, or auto.", show_default="own Ray")

@@ -18,13 +18,13 @@ from chameleon_ray.cli_shared import (
     LiveNetwork,
     Spaces,
     console,
+    count,
     experience_of,
     parse_layers,
     parse_seeds,
     past_of_others,
     print_json,
     stdout_for_result,
-    whole,
 )
 from chameleon_ray.errors import SettingsError
 
@@ -65,7 +65,7 @@ def compare(
     trials: Annotated[
         int,
         typer.Option(
-            parser=lambda text: whole(text, least=1),
+            parser=count,
             metavar="N",
             help="Attempts of each search, failed ones included.",
         ),

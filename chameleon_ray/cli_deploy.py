@@ -13,6 +13,7 @@ from chameleon_ray.cli_shared import (
     Json,
     Trust,
     console,
+    count,
     print_json,
     stdout_for_result,
     whole,
@@ -41,7 +42,7 @@ def deploy(
     threads: Annotated[
         int | None,
         typer.Option(
-            parser=lambda text: whole(text, least=1),
+            parser=count,
             metavar="N",
             help="Cores that it will run on.",
             show_default="all",

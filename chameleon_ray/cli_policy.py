@@ -18,11 +18,12 @@ from chameleon_ray.cli_shared import (
     LiveNetwork,
     Spaces,
     console,
+    count,
+    number,
     parse_layers,
     parse_seeds,
     print_json,
     stdout_for_result,
-    whole,
 )
 from chameleon_ray.errors import SettingsError
 
@@ -50,10 +51,6 @@ class Searcher(StrEnum):
     optuna = "optuna"
 
 
-def _count(text: str | int) -> int:
-    return whole(text, least=1)
-
-
 @app.command("search-policy")
 def search_policy(
     space: Spaces = None,
@@ -72,10 +69,10 @@ def search_policy(
         ),
     ] = None,
     samples: Annotated[
-        int, typer.Option(parser=_count, metavar="N", help="Settings to try; with pbt about.")
+        int, typer.Option(parser=count, metavar="N", help="Settings to try; with pbt about.")
     ] = 32,
     trials: Annotated[
-        int, typer.Option(parser=_count, metavar="N", help="Attempts of each search.")
+        int, typer.Option(parser=count, metavar="N", help="Attempts of each search.")
     ] = 64,
     seeds: Annotated[
         str | None,
@@ -94,7 +91,7 @@ def search_policy(
     at_once: Annotated[
         int | None,
         typer.Option(
-            parser=_count,
+            parser=count,
             metavar="N",
             help="Samples under way at a time, a core each; one with --network.",
             show_default="as many as cores",
@@ -113,9 +110,7 @@ def search_policy(
     ] = True,
     seed: Annotated[
         int,
-        typer.Option(
-            parser=lambda text: whole(text, least=0), metavar="N", help="Of all random draws."
-        ),
+        typer.Option(parser=number, metavar="N", help="Of all random draws."),
     ] = 0,
     out: Annotated[
         Path, typer.Option(help="Folder of all that is kept; what is there is not repeated.")

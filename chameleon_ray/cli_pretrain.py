@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from chameleon_ray.cli_shared import Json, console, print_json, stdout_for_result, whole
+from chameleon_ray.cli_shared import Json, console, count, number, print_json, stdout_for_result
 from chameleon_ray.errors import SettingsError
 
 if TYPE_CHECKING:
@@ -39,21 +39,19 @@ def pretrain(
     ] = None,
     iterations: Annotated[
         int,
-        typer.Option(
-            parser=lambda text: whole(text, least=1), metavar="N", help="Updates of the agent."
-        ),
+        typer.Option(parser=count, metavar="N", help="Updates of the agent."),
     ] = 200,
     workers: Annotated[
         int,
         typer.Option(
-            parser=lambda text: whole(text, least=0),
+            parser=number,
             metavar="N",
             help="Rollout workers, a process each; 0: this one walks.",
         ),
     ] = 0,
     seed: Annotated[
         int,
-        typer.Option(parser=lambda text: whole(text, least=0), metavar="N", help="Of everything."),
+        typer.Option(parser=number, metavar="N", help="Of everything."),
     ] = 0,
     as_json: Json = False,
 ) -> None:

@@ -13,13 +13,13 @@ from chameleon_ray.cli_shared import (
     Json,
     LearnFrom,
     console,
+    count,
     experience_of,
     parse_seeds,
     past_of_others,
     print_json,
     stdout_for_result,
     tell_of_waiting,
-    whole,
 )
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.store import shown
@@ -51,7 +51,7 @@ def replay(
     trials: Annotated[
         int,
         typer.Option(
-            parser=lambda text: whole(text, least=1),
+            parser=count,
             metavar="N",
             help="Attempts of each search, failed ones included.",
         ),
@@ -101,15 +101,13 @@ def record(
     ] = None,
     layer: Annotated[
         int | None,
-        typer.Option(
-            parser=lambda text: whole(text, least=1), metavar="N", help="Of the network, by number."
-        ),
+        typer.Option(parser=count, metavar="N", help="Of the network, by number."),
     ] = None,
     env: Annotated[str, typer.Option(help="What is measured: a name in envs/, or a file.")] = "cpu",
     limit: Annotated[
         int | None,
         typer.Option(
-            parser=lambda text: whole(text, least=1),
+            parser=count,
             metavar="N",
             help="So many random configurations instead of all.",
         ),

@@ -84,6 +84,16 @@ def whole(text: str | int, *, least: int) -> int:
     return int(text)
 
 
+def count(text: str | int) -> int:
+    """A whole number from 1; see `whole`."""
+    return whole(text, least=1)
+
+
+def number(text: str | int) -> int:
+    """A whole number from 0; see `whole`."""
+    return whole(text, least=0)
+
+
 def console(*, stderr: bool = False) -> Console:
     """Where tables go."""
     from rich.console import Console

@@ -6,17 +6,22 @@ import hashlib
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from chameleon_ray.derived import products_of
 from chameleon_ray.errors import SettingsError, UnknownNameError
+from chameleon_ray.learning.past import Past, past_of
+from chameleon_ray.learning.reading import Experience, learn_from as read_experience
 from chameleon_ray.machine import cpu_brand
 from chameleon_ray.presets import load_policy
 from chameleon_ray.restrictions import Restriction, Restrictions
+from chameleon_ray.run_folder import NOTHING
 from chameleon_ray.settings import Policy
 from chameleon_ray.space import Configs, DesignSpace
+from chameleon_ray.storage import Place
 from chameleon_ray.tunables import Plain, Tunables
 
 _LISTED = 1_000_000  # a space of so many configs, allowed or not, is gone through once
@@ -42,6 +47,8 @@ class FunctionPlan:
         policy: What it says.
         trials: Most measurements.
         seed: Of every random choice.
+        past: What was measured of others, or before.
+        experience: All of that, with an agent, if there is one.
     """
 
     name: str
@@ -55,6 +62,13 @@ class FunctionPlan:
     policy: Policy
     trials: int
     seed: int
+    past: Past | None
+    experience: Experience
+
+    @property
+    def learns_from(self) -> str:
+        """What was measured of others, or before, in words."""
+        return self.experience.words or NOTHING
 
     def to_json(self) -> dict[str, Any]:
         """The run's manifest. How far a run goes (trials) is no part of it."""
@@ -70,6 +84,7 @@ class FunctionPlan:
             "policy_settings": asdict(self.policy),
             "seed": self.seed,
             "machine": cpu_brand(),
+            "learns_from": self.learns_from,
         }
 
 
@@ -82,6 +97,7 @@ def make_function_plan(
     trials: int | None,
     seed: int,
     default: Mapping[str, Plain] | None,
+    learn_from: Place | Sequence[Place] = (),
     on_measurement: object = None,
 ) -> FunctionPlan:
     """Check everything that can be checked before measuring; arguments as of `tune_function`.
@@ -110,6 +126,8 @@ def make_function_plan(
     space, allowed = _restricted(free, asked, seed=seed)
     known = probe[asked.allowed(probe)] if allowed is None else space.all_valid()
     most = settings.measurements if trials is None else trials
+    experience = _experience(learn_from)
+    experience.check_all([(policy_name, settings)])
     return FunctionPlan(
         name=name,
         tunables=tunables,
@@ -122,7 +140,30 @@ def make_function_plan(
         policy=settings,
         trials=most if allowed is None else min(most, allowed),
         seed=seed,
+        past=_past(experience, space, tunables),
+        experience=experience,
     )
+
+
+def _experience(learn_from: Place | Sequence[Place]) -> Experience:
+    """What is meant by it, read."""
+    places = [learn_from] if isinstance(learn_from, str | Path) else learn_from
+    if not isinstance(places, Sequence) or not all(isinstance(p, str | Path) for p in places):
+        raise SettingsError(
+            f"learn_from: {learn_from!r} is not a list of run folders and recorded spaces."
+        )
+    return read_experience([str(place) for place in places]) if places else Experience()
+
+
+def _past(experience: Experience, space: DesignSpace, tunables: Tunables) -> Past | None:
+    """What it says of the function."""
+    past = past_of(space, {}, experience.sources)
+    if experience.sources and past is None:
+        raise SettingsError(
+            "learn_from: nothing of it has the knobs of this function: "
+            f"{', '.join(tunables.values)}."
+        )
+    return past
 
 
 def _whole(argument: str, value: object, *, least: int, most: int) -> int:

@@ -35,6 +35,7 @@ class FunctionResult:
         policy: Name of the policy.
         seed: Of every random choice.
         run: The run folder; empty if nothing was written.
+        learned_from: What the search began with, in words.
         damaged: Names of damaged journal files that were set aside; what they held was measured
             again.
     """
@@ -48,6 +49,7 @@ class FunctionResult:
     policy: str
     seed: int
     run: str = ""
+    learned_from: str = ""
     damaged: tuple[str, ...] = ()
 
     @property
@@ -67,6 +69,7 @@ class FunctionResult:
             "policy": self.policy,
             "seed": self.seed,
             "run": self.run,
+            "learned_from": self.learned_from,
             "damaged": list(self.damaged),
             "history": [attempt._asdict() for attempt in self.history],
         }

@@ -15,6 +15,7 @@ from chameleon_ray.assembly import search
 from chameleon_ray.errors import NothingValidError
 from chameleon_ray.function_plan import FunctionPlan, Measure, make_function_plan
 from chameleon_ray.function_result import Attempt, FunctionResult
+from chameleon_ray.learning.lessons import FixedLessons
 from chameleon_ray.machine import cpu_brand
 from chameleon_ray.measure import Measurement, histogram
 from chameleon_ray.measure.function import FunctionMeasurer
@@ -39,6 +40,7 @@ def tune_function(
     seed: int = 0,
     default: Mapping[str, Plain] | None = None,
     run: Place | None = None,
+    learn_from: Place | Sequence[Place] = (),
     on_measurement: Callable[[Attempt], None] | None = None,
 ) -> FunctionResult:
     """Find the knob values with which a function takes the least time.
@@ -58,6 +60,9 @@ def tune_function(
         default: A config that is measured first, for comparison.
         run: Folder of a journal, or its URL. The same call with the same folder goes on where it
             ended, and measures nothing twice. Nothing is written if absent.
+        learn_from: Run folders of this function or others with the same knobs, on other devices
+            or of other sizes, and recorded spaces: the search begins with what they say, and
+            trusts it as far as it turns out to be right.
         on_measurement: Called after each measurement, those that the journal answers included.
 
     Raises:
@@ -76,6 +81,7 @@ def tune_function(
         trials=trials,
         seed=seed,
         default=default,
+        learn_from=learn_from,
         on_measurement=on_measurement,
     )
     with ExitStack() as stack:
@@ -159,6 +165,8 @@ def _search(plan: FunctionPlan, measurer: FunctionMeasurer, journal: RoundJourna
         phases=phases,
         default=plan.default,
         observe=keep,
+        lessons=FixedLessons(past=plan.past) if plan.past else None,
+        weights=agent.weights if (agent := plan.experience.agent) else None,
     )
     try:
         with closing(rounds):
@@ -203,6 +211,7 @@ def _result(
         policy=plan.policy_name,
         seed=plan.seed,
         run=run,
+        learned_from=plan.learns_from,
         damaged=tuple(damaged),
     )
 

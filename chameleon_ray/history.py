@@ -86,6 +86,7 @@ def load(run: Place) -> State:
             layers=results,
             finished=len(ended) == len(layers),
             run=shown(run),
+            learned_from=str(manifest.get("learns_from", "")),
             versions=records[-1].provenance.versions if records else {},
             drifts=tuple(drifts(records)),
         ),

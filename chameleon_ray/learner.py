@@ -50,6 +50,18 @@ class Learner:
         return past_of(space, numbers, [*self._experience.sources, *others])
 
 
+class LearnerActor(Learner):
+    """A learner in a process of its own.
+
+    Args:
+        experience: One reference to it, in a tuple: what is inside one, Ray hands on as it is.
+        how: See `Learner`.
+    """
+
+    def __init__(self, experience: tuple[Any], **how: Any) -> None:
+        super().__init__(ray.get(experience[0]), **how)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AskedLearner:
     """The lessons of one layer.
@@ -78,10 +90,10 @@ def start_learner(experience: Any, *, run: Place, target: Target, machine: str) 
         machine: See `Learner`.
     """
     here = ray.get_runtime_context().get_node_id()
-    actor = ray.remote(Learner).options(
+    actor = ray.remote(LearnerActor).options(
         num_cpus=0,
         max_restarts=-1,
         max_task_retries=-1,
         scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
     )
-    return actor.remote(experience, run=run, target=target, machine=machine)
+    return actor.remote((experience,), run=run, target=target, machine=machine)

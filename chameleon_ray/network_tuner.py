@@ -335,6 +335,7 @@ class _Run:
             damaged=tuple(self._damaged),
             drifts=tuple(drifts(read_records(self._folder.address)[0])) if report.drifted else (),
             run=self._folder.name,
+            learned_from=plan.learns_from,
             versions=_versions(),
         )
 

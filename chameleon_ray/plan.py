@@ -32,6 +32,7 @@ class Plan:
         network: Whole; `layers` are those of it that are tuned.
         target: On this machine; the nodes of a cluster have theirs.
         experience: What the layers learn from besides each other; None if they begin cold.
+        learns_from: What all of that is, in words: the same words of the same measurements.
         device: Words that the machine's name has which the run measures on.
     """
 
@@ -48,20 +49,13 @@ class Plan:
     address: str | None
     device: str
     experience: Experience | None
+    learns_from: str
     started: float = field(default_factory=time.time)
 
     @property
     def most_trials(self) -> int:
         """Cap of measurements of one layer."""
         return self.trials * (_MOST_SHARES if self.policy.schedule == "gain" else 1)
-
-    @property
-    def learns_from(self) -> str:
-        """What the layers learn from, in words: the same words of the same measurements."""
-        if self.experience is None:
-            return NOTHING
-        given = self.experience.digest
-        return f"each other and --learn-from {given}" if given else "each other"
 
     @property
     def rollout_workers(self) -> int:
@@ -132,10 +126,10 @@ def make_plan(
         if isinstance(network, str)
         else network
     )
-    experience = None
+    experience, learns_from = None, NOTHING
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
-        experience = _experience(learn_from, use_prior=use_prior and by_us)
+        experience, learns_from = _experience(learn_from, use_prior=use_prior and by_us)
         experience.check_all([(policy_name, policy_settings)])
     return Plan(
         network=whole,
@@ -151,15 +145,24 @@ def make_plan(
         address=address,
         device=device,
         experience=experience,
+        learns_from=learns_from,
     )
 
 
-def _experience(learn_from: Sequence[str] | Experience, *, use_prior: bool) -> Experience:
-    """What is meant by it, read, and what ships."""
+def _experience(
+    learn_from: Sequence[str] | Experience, *, use_prior: bool
+) -> tuple[Experience, str]:
+    """What is meant by it, read, with what ships; and what that is, in words."""
     given = learn_from
     if not isinstance(given, Experience):
         given = learn_from_places(given) if given else Experience()
-    return given.and_(prior()) if use_prior else given
+    ours = prior() if use_prior else Experience()
+    words = [
+        "each other",
+        f"what ships: {ours.words}" if ours.words else "",
+        f"--learn-from: {given.words}" if given.words else "",
+    ]
+    return given.and_(ours), "; ".join(filter(None, words))
 
 
 def _in_blocks_for(env: Env, target: Target) -> Target:

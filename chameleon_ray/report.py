@@ -61,6 +61,7 @@ def to_json(result: NetworkResult) -> dict[str, object]:
         "layers": [_layer_to_json(layer) for layer in result.layers],
         "finished": result.finished,
         "run": result.run,
+        "learned_from": result.learned_from,
         "versions": dict(result.versions),
         "untuned": [asdict(one) for one in result.untuned],
         "damaged": list(result.damaged),
@@ -175,6 +176,8 @@ def _network_seconds(result: NetworkResult, name: str) -> float | None:
 def _summary(result: NetworkResult) -> list[str]:
     """What the table does not say, a line each."""
     lines = [default_wins(result), failures(result), _time_spent(result)]
+    if result.learned_from:
+        lines.append(f"The layers learned from {result.learned_from}.")
     lines += [
         f"Layer {row.layer.index} ({row.layer.name}): {row.message}."
         for row in result.layers

@@ -146,6 +146,7 @@ class NetworkResult:
             the wall time; `other` is the rest, idling included.
         finished: False if a time budget or a signal ended the run first.
         run: The run folder.
+        learned_from: What the layers learned from, in words; empty if nobody knows.
         untuned: What of a model was not tuned.
         damaged: Names of damaged journal files that were set aside; what they held was measured
             again.
@@ -164,6 +165,7 @@ class NetworkResult:
     layers: tuple[LayerResult, ...]
     finished: bool = True
     run: str = ""
+    learned_from: str = ""
     versions: Mapping[str, str] = field(default_factory=dict)
     untuned: tuple[Untuned, ...] = ()
     damaged: tuple[str, ...] = ()

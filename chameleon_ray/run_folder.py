@@ -22,7 +22,7 @@ from chameleon_ray.storage import Place, open_folder, reason
 
 MANIFEST = "run.json"
 _WORDS = ("description", "untuned")  # of a manifest: they change nothing
-NOTHING = "nothing (--cold)"  # what the layers of older runs learned from
+NOTHING = "nothing"  # what the layers of older runs learned from
 LESSONS = "lessons"  # parts with this name: what a layer was taught, and when
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 
@@ -145,11 +145,19 @@ class RunFolder:
             if differing:
                 raise RunFolderError(
                     f"{self.name} holds a run with other settings: {'; '.join(differing)}. "
-                    f"Give the settings it began with, or another folder with {self._option}."
+                    f"Give the settings it began with, or another folder with {self._option}"
+                    f"{self._teaches(new)}."
                 )
             layers = tuple(sorted({*layers, *old.get("layers", ())}))
         further = {"layers": layers} if layers else {}
         self._write(json.dumps({**new, **further}, indent=1))
+
+    def _teaches(self, new: Mapping[str, Any]) -> str:
+        """How what is in the folder is of use to a run that cannot go on with it."""
+        if "learns_from" not in new:
+            return ""
+        how = f"--learn-from {self.name}" if self._option == "--run" else "learn_from="
+        return f", and learn from this one with {how}"
 
     def _read(self) -> dict[str, Any] | None:
         path = f"{self.name}/{MANIFEST}"

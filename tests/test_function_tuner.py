@@ -403,7 +403,9 @@ def test_a_folder_of_another_run_is_refused(change, message, tmp_path, learning)
     calls = {"measure": Kernel(), "run": tmp_path / "run"}
     with pytest.raises(RunFolderError, match=message) as caught:
         tune_function(**calls | arguments | change)
-    assert "another folder with run=." in str(caught.value)
+    assert "another folder with run=, and learn from this one with learn_from=." in str(
+        caught.value
+    )
 
 
 def test_a_function_restriction_that_changed_is_noticed(tmp_path):

@@ -307,7 +307,8 @@ class TestPrior:
         assert PRIOR.stat().st_size < 2**20
         assert len(experience.sources) >= 20
         assert not experience.remarks
-        assert {source.numbers["lanes"] for source in experience.sources} == {16}
+        assert {source.numbers["lanes"] for source in experience.sources} == {8, 16}
+        assert {source.numbers["processors"] for source in experience.sources} == {1, 2}
 
     def test_it_is_taken_on_a_real_cpu_and_not_where_it_is_not_wanted(self):
         """Neither on a simulated device, nor cold, nor where evidence is sought."""

@@ -215,20 +215,19 @@ class TestDraft:
         columns = {
             "register_tile": tiles,
             "fma_per_load": 16 * tiles / (tiles + 1),
-            "reduction_tile": np.full(3, 64.0),
             "inner_weight_bytes": np.full(3, 4096.0),
             "inner_input_bytes": np.full(3, 4096.0),
             "chunk_weight_bytes": np.full(3, 65536.0),
             "chunk_input_bytes": np.full(3, 65536.0),
-            "unrolled_body": tiles,
-            "body": tiles,
+            "body": 64 * tiles,
             "imbalance": np.full(3, 1024.0),
         }
-        one, twelve, forty = draft_speed(columns, Target(lanes=16, cores=2))
+        step = {"auto_unroll_max_step": np.full((3, 1), 10_000)}
+        one, twelve, forty = draft_speed(columns, step, Target(lanes=16, cores=2))
         assert twelve > forty > one
-        waiting = draft_speed({**columns, "imbalance": np.full(3, 2048.0)}, Target(lanes=16))
+        waiting = draft_speed({**columns, "imbalance": np.full(3, 2048.0)}, step, Target(lanes=16))
         assert waiting[1] == pytest.approx(twelve - np.log(2))
-        narrow = draft_speed(columns, Target(lanes=8))
+        narrow = draft_speed(columns, step, Target(lanes=8))
         assert narrow[1] == twelve
         assert narrow[2] < forty
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from chameleon_ray.derived import products_of
 from chameleon_ray.errors import UnsupportedError
-from chameleon_ray.learning.numbers import of_device, of_task
+from chameleon_ray.learning.numbers import Numbers, of_device, of_task
 from chameleon_ray.learning.sources import MOST_ROWS, Source, kept_rows
 from chameleon_ray.measure import Outcome, Purpose
 from chameleon_ray.measure.backend import target_of
 from chameleon_ray.records import read_record_tables
+from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.space import Choice, Configs, DesignSpace, Listing
-from chameleon_ray.storage import Place
+from chameleon_ray.storage import Place, open_folder
 from chameleon_ray.tasks import task_from_key
 from chameleon_ray.templates import design_space, gpu_template, has_template_of
+from chameleon_ray.tunables import Tunables
 
 _ORIGIN = ("task", "machine", "template")
 COLUMNS = ("job", *_ORIGIN, "purpose", "outcome", "repeat_seconds", "config")
@@ -34,6 +40,18 @@ class _Origin:
     task: str
     machine: str
     template: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What this version knows of an origin."""
+
+    space: DesignSpace
+    numbers: Numbers
+    remark: str = ""
+
+
+_Look = Callable[[_Origin], _Known | None]
 
 
 def sources_of_run(run: Place, *, name: str, until: int | None = None) -> tuple[list[Source], str]:
@@ -56,11 +74,26 @@ def sources_of_run(run: Place, *, name: str, until: int | None = None) -> tuple[
     table = pa.concat_tables(tables)
     if until is not None:
         table = table.filter(pa.compute.less_equal(table["job"], until))
-    return list(sources_of_table(table, name=name)), remark
+    return list(_sources(table, name, _look_in(run))), remark
 
 
 def sources_of_table(table: Any, *, name: str) -> Iterator[Source]:
-    """A source for each task, machine and template of an Arrow table of `COLUMNS`."""
+    """A source for each layer, machine and template of an Arrow table of `COLUMNS`."""
+    return _sources(table, name, _layer)
+
+
+def _look_in(run: Place) -> _Look:
+    """How the space of what a run has measured is known: of a function, the run says it."""
+    manifest = {}
+    with suppress(OSError, ValueError):
+        manifest = json.loads(open_folder(run).read(MANIFEST))
+    if manifest.get("kind") != "function":
+        return _layer
+    knobs = Tunables.of(manifest["knobs"], where=f"{MANIFEST}: knobs").knobs()
+    return partial(_function, DesignSpace(manifest["measure"], knobs, derive=products_of(knobs)))
+
+
+def _sources(table: Any, name: str, look: _Look) -> Iterator[Source]:
     counted = _is_in(table["purpose"], _COUNTED) & ~_is_in(table["outcome"], _OF_THE_DEVICE)
     seconds = _medians(table["repeat_seconds"], table["outcome"])
     keys = [table[column].combine_chunks().dictionary_encode() for column in _ORIGIN]
@@ -72,7 +105,9 @@ def sources_of_table(table: Any, *, name: str) -> Iterator[Source]:
         words = [key.dictionary[key.indices[int(rows[0])].as_py()].as_py() for key in keys]
         rows = rows[kept_rows(seconds[rows], MOST_ROWS)]
         configs = table["config"].take(rows).to_pylist()
-        yield from _source(_Origin(name, *words), configs, seconds[rows])
+        origin = _Origin(name, *words)
+        if known := look(origin):
+            yield from _source(origin, known, configs, seconds[rows])
 
 
 def _is_in(column: Any, values: Sequence[str]) -> npt.NDArray[np.bool_]:
@@ -100,28 +135,40 @@ def _medians(repeats: Any, outcomes: Any) -> npt.NDArray[np.float64]:
     return medians
 
 
-def _source(
-    origin: _Origin, configs: Sequence[Any], seconds: npt.NDArray[np.float64]
-) -> Iterator[Source]:
-    """The source of one layer; none if this version has no such space, or nothing succeeded."""
+def _layer(origin: _Origin) -> _Known | None:
+    """A layer; None if this version has no such space."""
     template = origin.template
     try:
         task, target = task_from_key(origin.task), target_of(origin.machine, gpu_template(template))
         if target is None:
-            return
+            return None
         space = design_space(task, target)
     except (UnsupportedError, ValueError):
-        return
-    found, known = _indices(space, configs)
+        return None
+    numbers = {**of_task(task), **of_device(origin.machine)}
+    if has_template_of(task, target, template):
+        return _Known(space, numbers)
+    remark = "another version of the template; what knobs and layers share is used"
+    return _Known(space, numbers, remark)
+
+
+def _function(space: DesignSpace, origin: _Origin) -> _Known:
+    return _Known(space, of_device(origin.machine))
+
+
+def _source(
+    origin: _Origin, known: _Known, configs: Sequence[Any], seconds: npt.NDArray[np.float64]
+) -> Iterator[Source]:
+    """The source of one layer or function; none if nothing succeeded."""
+    space = known.space
+    found, rows = _indices(space, configs)
     distinct = space.distinct(found)
     latest = np.full(len(distinct), np.nan)
-    latest[Listing(space, distinct).find(found)] = seconds[known]  # a later one replaces an earlier
+    latest[Listing(space, distinct).find(found)] = seconds[rows]  # a later one replaces an earlier
     if np.isnan(latest).all():
         return
     others = len(configs) - len(found)
-    remark = f"{others} of its configs are none of this version's" if others else ""
-    if not has_template_of(task, target, template):
-        remark = "another version of the template; what knobs and layers share is used"
+    gone = f"{others} of its configs are none of this version's" if others else ""
     yield Source(
         name=f"{origin.name}, {origin.task}",
         task=origin.task,
@@ -129,8 +176,8 @@ def _source(
         space=space,
         configs=distinct,
         seconds=latest,
-        numbers={**of_task(task), **of_device(origin.machine)},
-        remark=remark,
+        numbers=known.numbers,
+        remark=known.remark or gone,
     )
 
 

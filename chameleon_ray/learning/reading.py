@@ -45,6 +45,19 @@ class Experience:
         together += f" {self.agent.digest}" if self.agent else ""
         return hashlib.sha256(together.encode()).hexdigest()[:16] if together else ""
 
+    @property
+    def words(self) -> str:
+        """How much it is, and its digest; empty if it is nothing."""
+        measured = sum(len(source.configs) for source in self.sources)
+        tasks = len({source.task for source in self.sources})
+        noun = "task" if tasks == 1 else "tasks"
+        parts = [
+            f"{measured:,} measurements of {tasks} {noun}" if measured else "",
+            "an agent" if self.agent else "",
+        ]
+        said = " and ".join(filter(None, parts))
+        return f"{said} ({self.digest})" if said else ""
+
     def and_(self, others: Experience) -> Experience:
         """The same and what others know besides."""
         known = {source.digest for source in self.sources}

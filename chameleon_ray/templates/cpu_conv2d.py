@@ -164,7 +164,7 @@ def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArr
 
 
 def _draft(task: Conv2d, target: Target, values: Values) -> npt.NDArray[np.float64]:
-    return draft_speed(_derive(task, target, values), target)
+    return draft_speed(_derive(task, target, values), values, target)
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:

@@ -25,11 +25,13 @@ from chameleon_ray.space import (
     split,
 )
 from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.templates.cpu_roofline import draft_window_speed
 from chameleon_ray.templates.cpu_tiling import Integers, columns_of, divisors, tile_of_at_most
 
 _VERSION = "cpu_depthwise/1"
 _MOST_ACCUMULATORS = 32
 _ACCUMULATORS = 14  # of the default
+_FARTHER = 4  # times a byte from memory, in those of a cache
 
 
 def version(_target: Target) -> str:
@@ -50,6 +52,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         ),
         constraints=(tile_of_at_most(_MOST_ACCUMULATORS, _register_tile),),
         derive=partial(_derive, task, target),
+        draft=partial(_draft, task, target),
     )
 
 
@@ -77,6 +80,22 @@ def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArr
         "padded_twice": 1024.0 * y[:, 0] * chunk_rows / (task.height + 2 * task.padding),
     }
     return {name: column.astype(np.float64) for name, column in found.items()}
+
+
+def _draft(task: Conv2d, target: Target, values: Values) -> npt.NDArray[np.float64]:
+    """Padding is another pass over the input, or one of each chunk over what it reads."""
+    columns = _derive(task, target, values)
+    inside, vector = values["pad"][:, 0] == 1, 4.0 * task.block
+    chunks = columns["padded_twice"] / 1024 if task.padding else np.zeros(len(inside))
+    whole = 2.0 * (_FARTHER if task.padding else 0)
+    moved = vector * (1 + task.stride**2 * np.where(inside, 2 * chunks, whole))
+    return draft_window_speed(
+        columns,
+        window=task.kernel_height * task.kernel_width,
+        moved=moved,
+        unrolled=values["unroll"][:, 0] == 1,
+        target=target,
+    )
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:

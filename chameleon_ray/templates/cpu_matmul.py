@@ -23,6 +23,7 @@ import numpy.typing as npt
 
 from chameleon_ray.space import Configs, DesignSpace, Values, options, split
 from chameleon_ray.tasks import Matmul, Target
+from chameleon_ray.templates.cpu_roofline import draft_speed
 from chameleon_ray.templates.cpu_tiling import Integers, divisors, evenly_cut, tile_of_at_most
 
 _VERSION = "cpu_matmul/1"
@@ -68,6 +69,7 @@ def design_space(task: Matmul, target: Target) -> DesignSpace:
         ),
         constraints=(tile_of_at_most(_MOST_ACCUMULATORS, _register_tile),),
         derive=partial(_derive, task, target),
+        draft=partial(_draft, task, target),
     )
 
 
@@ -94,6 +96,10 @@ def _derive(task: Matmul, target: Target, values: Values) -> dict[str, npt.NDArr
         "body": k[:, 1] * tile,
     }
     return {name: column.astype(np.float64) for name, column in found.items()}
+
+
+def _draft(task: Matmul, target: Target, values: Values) -> npt.NDArray[np.float64]:
+    return draft_speed(_derive(task, target, values), values, target)
 
 
 def default_config(task: Matmul, target: Target) -> Configs:

@@ -26,6 +26,7 @@ from chameleon_ray.space import (
     split,
 )
 from chameleon_ray.tasks import Conv2d, Form, Target
+from chameleon_ray.templates.cpu_roofline import draft_speed
 from chameleon_ray.templates.cpu_tiling import Integers, tile_of_at_most
 
 Matrix = npt.NDArray[np.float64]
@@ -138,6 +139,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
         ),
         constraints=(tile_of_at_most(_MOST_ACCUMULATORS, _register_tile),),
         derive=partial(_derive, task, target),
+        draft=partial(_draft, task, target),
     )
 
 
@@ -163,6 +165,13 @@ def _derive(task: Conv2d, target: Target, values: Values) -> dict[str, npt.NDArr
         "body": c[:, 1] * tile,
     }
     return {name: column.astype(np.float64) for name, column in found.items()}
+
+
+def _draft(task: Conv2d, target: Target, values: Values) -> npt.NDArray[np.float64]:
+    """Of the product alone: the transforms are the same for all."""
+    columns = _derive(task, target, values)
+    columns["chunk_input_bytes"] = columns["tile_input_bytes"]
+    return draft_speed(columns, values, target)
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:

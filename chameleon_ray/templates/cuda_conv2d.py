@@ -14,7 +14,7 @@ import numpy as np
 from chameleon_ray.space import BoolArray, Configs, Constraint, DesignSpace, Values
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates.cuda_knobs import direct_space
-from chameleon_ray.templates.cuda_roofline import best_draft, cycles, resident_blocks
+from chameleon_ray.templates.cuda_roofline import best_draft, cycles, draft_speed, resident_blocks
 from chameleon_ray.templates.cuda_tiling import (
     Column,
     Integers,
@@ -161,9 +161,7 @@ def _cycles(task: Conv2d, target: Target, v: Values) -> Column:
 
 
 def _draft(task: Conv2d, target: Target, v: Values) -> Column:
-    with np.errstate(divide="ignore", invalid="ignore"):  # of what fits no SM
-        speed: Column = -np.log(_cycles(task, target, v))
-    return np.nan_to_num(speed, nan=-np.inf)
+    return draft_speed(_cycles(task, target, v))
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:

@@ -33,7 +33,7 @@ import numpy as np
 from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.space import BoolArray, Configs, Constraint, DesignSpace, Knob, Values, options
 from chameleon_ray.tasks import Conv2d, GpuTemplate, Target
-from chameleon_ray.templates.cuda_roofline import best_draft, resident_blocks
+from chameleon_ray.templates.cuda_roofline import best_draft, draft_speed, resident_blocks
 from chameleon_ray.templates.cuda_tiling import Column, Integers
 from chameleon_ray.templates.gpu import (
     BLOCK_THREADS,
@@ -100,6 +100,7 @@ def design_space(task: Conv2d, target: Target) -> DesignSpace:
             Constraint(name=IN_REGISTERS, holds=_registers_fit),
         ),
         derive=partial(_derive, task, target),
+        draft=partial(_draft, task, target),
     )
 
 
@@ -336,6 +337,10 @@ def _derive(task: Conv2d, target: Target, v: Values) -> dict[str, Column]:
         "workspace": covered * c.points * (c.split - 1),
     }
     return {name: column.astype(np.float64) for name, column in found.items()}
+
+
+def _draft(task: Conv2d, target: Target, v: Values) -> Column:
+    return draft_speed(_cycles(task, target, _numbers(v)))
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:

@@ -62,6 +62,13 @@ def best_draft(space: DesignSpace, cost: Callable[[Values], Column]) -> Configs:
     return best
 
 
+def draft_speed(cost: Column) -> Column:
+    """The logarithm of the speed by cycles; minus infinity for what fits no SM, `(n,)`."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        speed: Column = -np.log(cost)
+    return np.nan_to_num(speed, nan=-np.inf)
+
+
 def cycles(task: Conv2d, v: Values, tiles: Tiling, resident: Column, sm: Architecture) -> Column:
     """Cycles of one round of so many resident blocks on an SM, `(n,)`."""
     f, y, x = v["tile_f"], v["tile_y"], v["tile_x"]
