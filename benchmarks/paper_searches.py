@@ -16,11 +16,11 @@ import numpy.typing as npt
 from chameleon_ray.assembly import search
 from chameleon_ray.compare import versions
 from chameleon_ray.files import write_whole
-from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace, find_recorded
+from chameleon_ray.measure.recorded import RecordedMeasurer, RecordedSpace, find_recorded, kernel_of
 from chameleon_ray.phases import Phases
 from chameleon_ray.replay import best_so_far
 from chameleon_ray.rounds import Round
-from chameleon_ray.searches import Search, SearchKey, digest, kernel_of
+from chameleon_ray.searches import Search, SearchKey, digest
 from chameleon_ray.settings import Policy
 from chameleon_ray.task_tuner import History
 

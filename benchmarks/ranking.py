@@ -17,8 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from chameleon_ray.measure.recorded import RecordedSpace, load_recorded
-from chameleon_ray.searches import kernel_of
+from chameleon_ray.measure.recorded import RecordedSpace, kernel_of, load_recorded
 
 _POINTS = (1, 4, 16, 32, 64)
 

@@ -43,11 +43,11 @@ from rich.console import Console
 from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.compare import Standing, Wanted, compare, complete, curves, versions
 from chameleon_ray.errors import ChameleonError, SettingsError
-from chameleon_ray.measure.recorded import RecordedSpace, load_recorded
+from chameleon_ray.measure.recorded import RecordedSpace, kernel_of, load_recorded
 from chameleon_ray.presets import load_policy
 from chameleon_ray.score_report import print_tables
 from chameleon_ray.scores import tabulate
-from chameleon_ray.searches import Search, SearchKey, digest, kernel_of, space_digest
+from chameleon_ray.searches import Search, SearchKey, digest, space_digest
 
 STRATEGIES = ("genetic_algorithm", "hybrid_vndx")
 POLICIES = ("autotvm", "chameleon")

@@ -15,6 +15,7 @@ import numpy as np
 
 from chameleon_ray.devices import Device, open_device
 from chameleon_ray.environment import Moves
+from chameleon_ray.errors import SettingsError
 from chameleon_ray.exercises import MEASURED, Visit, draw_exercise, visit
 from chameleon_ray.explorers.rollout import draw_luck
 from chameleon_ray.explorers.token_rollout import walk_scored
@@ -48,11 +49,16 @@ def train_agent(
         progressed: Told of each iteration.
 
     Raises:
-        SettingsError: A space cannot be used.
+        SettingsError: A space cannot be used, or is one to train on and held out as well.
         OSError: The file cannot be written.
     """
     devices = [open_device(name) for name in spaces]
     others = [open_device(name) for name in held_out]
+    data = [_told(name, device) for name, device in zip(spaces, devices, strict=True)]
+    known = {_file_of(told) for told in data}
+    for name, device in zip(held_out, others, strict=True):
+        if _file_of(_told(name, device)) in known:
+            raise SettingsError(f"--held-out {name}: it is walked in training too; leave it out.")
     began = time.time()
     trained = pretrain(devices, settings, progressed)
     first = first_weights(hidden=settings.hidden, seed=settings.seed)
@@ -66,7 +72,7 @@ def train_agent(
     tenth = max(1, len(trained.worth) // 10)
     card = {
         "what": "PPO's agent of tokens, to begin a search with on any space",
-        "data": [_told(name, device) for name, device in zip(spaces, devices, strict=True)],
+        "data": data,
         "settings": settings.plain(),
         "seed": settings.seed,
         "steps": trained.steps,
@@ -137,6 +143,11 @@ def worth(weights: Mapping[str, Vector], device: Device, *, seed: int) -> float:
         one = visit(exercise, moves, rng, walkers=_WALKERS, steps=_STEPS)
         found.append(worth_of(weights, device, one).best)
     return float(np.mean(found))
+
+
+def _file_of(told: Mapping[str, Any]) -> str:
+    """What tells one space from another: the digest of its file, or its name."""
+    return str(told.get("sha256", told["space"]))
 
 
 def _told(name: str, device: Device) -> dict[str, Any]:

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from chameleon_ray.errors import SettingsError
-from chameleon_ray.files import write_whole
+from chameleon_ray.files import unwritable, write_whole
 from chameleon_ray.measure import Measurement, Outcome
 from chameleon_ray.measure.cache_file import OWN
 from chameleon_ray.records import Record
@@ -118,11 +117,3 @@ def _save(value: object, path: Path) -> None:
         write_whole(path, gzip.compress(data, mtime=0) if path.suffix == ".gz" else data)
     except OSError as error:
         raise unwritable(path, error) from None
-
-
-def unwritable(path: Path, error: OSError) -> SettingsError:
-    """That a file cannot be written, and what to do."""
-    return SettingsError(
-        f"--out: {path} cannot be written: {error.strerror or error}. Give another --out; what "
-        "was measured is safe in the run folder."
-    )

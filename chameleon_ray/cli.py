@@ -151,6 +151,9 @@ def tune(
         ),
     ] = "",
     learn_from: LearnFrom = None,
+    prior: Annotated[
+        bool, typer.Option(help="On a CPU, learn from what ships: measurements of ours.")
+    ] = True,
     cold: Annotated[
         bool, typer.Option("--cold", help="Learn from nothing, nor one layer from another.")
     ] = False,
@@ -163,7 +166,7 @@ def tune(
     numbers = parse_layers(layers)
     seconds = _seconds(time_budget)
     busy = _busy()
-    experience = experience_of(learn_from)
+    experience = experience_of(learn_from, besides=folder)
     tell_of_waiting(folder)
     try:
         with stdout_for_result(), _live() as on_progress:
@@ -183,6 +186,7 @@ def tune(
                 address=address,
                 device=device,
                 learn_from=experience or (),
+                use_prior=prior,
                 cold=cold,
                 on_progress=on_progress,
             )

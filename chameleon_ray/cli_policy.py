@@ -124,7 +124,11 @@ def search_policy(
         raise SettingsError("--layers and --env belong to --network; a recorded space has neither.")
     usual, usual_judged = (_LIVE_SEEDS, _LIVE_JUDGED) if network else (_SEEDS, _JUDGED)
     numbers = parse_seeds(usual if seeds is None else seeds)
-    judged = parse_seeds(usual_judged if judge_seeds is None else judge_seeds) if judge else ()
+    judged = (
+        parse_seeds(usual_judged if judge_seeds is None else judge_seeds, option="--judge-seeds")
+        if judge
+        else ()
+    )
     chosen = parse_layers(layers)
     try:
         with stdout_for_result(), _progress() as on_progress:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from chameleon_ray.cli_shared import Json, console, count, number, print_json, stdout_for_result
-from chameleon_ray.errors import SettingsError
+from chameleon_ray.files import check_out
 
 if TYPE_CHECKING:
     from chameleon_ray.learning.agent_file import AgentFile
@@ -60,11 +60,7 @@ def pretrain(
     from chameleon_ray.pretraining import PretrainSettings
 
     held = held_out or []
-    both = sorted(set(space) & set(held))
-    if both:
-        raise SettingsError(f"--held-out {both[0]}: it is walked in training too; leave it out.")
-    if not out.absolute().parent.is_dir():
-        raise SettingsError(f"--out {out}: there is no folder {out.absolute().parent}; make it.")
+    check_out(out, [".safetensors"])
     settings = PretrainSettings(iterations=iterations, workers=workers, seed=seed)
 
     def tell(iteration: int, worth: float) -> None:

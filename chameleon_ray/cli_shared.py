@@ -142,7 +142,7 @@ def parse_layers(text: str | None) -> tuple[int, ...]:
     return tuple(numbers)
 
 
-def parse_seeds(text: str) -> tuple[int, ...]:
+def parse_seeds(text: str, *, option: str = "--seeds") -> tuple[int, ...]:
     """Seeds written as `0-19`, `3` or `0,4-7`.
 
     Raises:
@@ -153,19 +153,19 @@ def parse_seeds(text: str) -> tuple[int, ...]:
         first, _, last = (end.strip() for end in part.partition("-"))
         ends = [first, last] if "-" in part else [first, first]
         if not all(end.isdecimal() for end in ends):
-            raise SettingsError(f"--seeds: {part.strip()!r} is no seed. Write 0-19, or 0,3,7.")
+            raise SettingsError(f"{option}: {part.strip()!r} is no seed. Write 0-19, or 0,3,7.")
         if int(ends[0]) > int(ends[1]):
             raise SettingsError(
-                f"--seeds: {part.strip()!r} is upside down; the lower end is first."
+                f"{option}: {part.strip()!r} is upside down; the lower end is first."
             )
         if int(ends[1]) >= _SEED_LIMIT or int(ends[1]) - int(ends[0]) >= _MOST_SEEDS:
             raise SettingsError(
-                f"--seeds: {part.strip()!r}: at most {_MOST_SEEDS} seeds, below {_SEED_LIMIT}."
+                f"{option}: {part.strip()!r}: at most {_MOST_SEEDS} seeds, below {_SEED_LIMIT}."
             )
         seeds += range(int(ends[0]), int(ends[1]) + 1)
     twice = next((seed for seed in seeds if seeds.count(seed) > 1), None)
     if twice is not None:
-        raise SettingsError(f"--seeds: {twice} stands twice.")
+        raise SettingsError(f"{option}: {twice} stands twice.")
     return tuple(seeds)
 
 
@@ -183,8 +183,12 @@ def stdout_for_result() -> Iterator[None]:
         os.close(kept)
 
 
-def experience_of(places: list[str] | None) -> Experience | None:
+def experience_of(places: list[str] | None, *, besides: str | None = None) -> Experience | None:
     """What `--learn-from` names, read; what a user should know of it goes to stderr.
+
+    Args:
+        places: As given.
+        besides: The run that is to learn.
 
     Raises:
         ChameleonError: It cannot be read, or holds nothing.
@@ -193,7 +197,7 @@ def experience_of(places: list[str] | None) -> Experience | None:
         return None
     from chameleon_ray.learning.reading import learn_from
 
-    experience = learn_from(places)
+    experience = learn_from(places, besides=besides)
     for remark in experience.remarks:
         print(f"--learn-from: {remark}.", file=sys.stderr)
     return experience
@@ -209,6 +213,7 @@ def past_of_others(experience: Experience | None, recorded: RecordedSpace) -> Pa
         return None
     from chameleon_ray.learning.sources import of_recorded
 
+    experience.check_untrained_on(recorded.name)
     past, line = experience.of_others(of_recorded(recorded))
     print(f"{line}.", file=sys.stderr)
     if past is None and experience.agent is None:

@@ -14,7 +14,7 @@ from chameleon_ray.errors import SettingsError
 from chameleon_ray.learning.agent_file import AgentFile
 from chameleon_ray.learning.past import Past
 from chameleon_ray.machine import usable_cores
-from chameleon_ray.measure.recorded import RecordedSpace
+from chameleon_ray.measure.recorded import RecordedSpace, kernel_of
 from chameleon_ray.replay import replay
 from chameleon_ray.scores import Curve
 from chameleon_ray.searches import (
@@ -23,7 +23,6 @@ from chameleon_ray.searches import (
     Searches,
     SearchKey,
     digest,
-    kernel_of,
     policy_digest,
     space_digest,
 )

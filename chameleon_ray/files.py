@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Sequence
 from pathlib import Path
+
+from chameleon_ray.errors import SettingsError
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -28,6 +31,32 @@ def write_whole(path: Path, data: bytes) -> None:
             aside.unlink(missing_ok=True)
         raise
     _sync(path.parent)
+
+
+def check_out(path: Path, endings: Sequence[str]) -> None:
+    """Whether `--out` can be written in the end; its folder is made.
+
+    Raises:
+        SettingsError: It has another ending, is a folder, or its folder cannot be written.
+    """
+    if not path.name.endswith(tuple(endings)):
+        raise SettingsError(f"--out: {path} must end in {' or '.join(endings)}: it is one file.")
+    if path.is_dir():
+        raise SettingsError(f"--out: {path} is a folder; give a file.")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise unwritable(path, error) from None
+    if not os.access(path.parent, os.W_OK):
+        raise unwritable(path, PermissionError("no permission"))
+
+
+def unwritable(path: Path, error: OSError) -> SettingsError:
+    """That a file cannot be written, and what to do."""
+    return SettingsError(
+        f"--out: {path} cannot be written: {error.strerror or error}. Give another --out; what "
+        "a run has measured is safe in its folder."
+    )
 
 
 def _sync(folder: Path) -> None:

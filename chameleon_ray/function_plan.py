@@ -98,6 +98,7 @@ def make_function_plan(
     seed: int,
     default: Mapping[str, Plain] | None,
     learn_from: Place | Sequence[Place] = (),
+    run: Place | None = None,
     on_measurement: object = None,
 ) -> FunctionPlan:
     """Check everything that can be checked before measuring; arguments as of `tune_function`.
@@ -126,7 +127,7 @@ def make_function_plan(
     space, allowed = _restricted(free, asked, seed=seed)
     known = probe[asked.allowed(probe)] if allowed is None else space.all_valid()
     most = settings.measurements if trials is None else trials
-    experience = _experience(learn_from)
+    experience = _experience(learn_from, run)
     experience.check_all([(policy_name, settings)])
     return FunctionPlan(
         name=name,
@@ -145,14 +146,16 @@ def make_function_plan(
     )
 
 
-def _experience(learn_from: Place | Sequence[Place]) -> Experience:
+def _experience(learn_from: Place | Sequence[Place], run: Place | None) -> Experience:
     """What is meant by it, read."""
     places = [learn_from] if isinstance(learn_from, str | Path) else learn_from
     if not isinstance(places, Sequence) or not all(isinstance(p, str | Path) for p in places):
         raise SettingsError(
             f"learn_from: {learn_from!r} is not a list of run folders and recorded spaces."
         )
-    return read_experience([str(place) for place in places]) if places else Experience()
+    if not places:
+        return Experience()
+    return read_experience([str(place) for place in places], besides=run)
 
 
 def _past(experience: Experience, space: DesignSpace, tunables: Tunables) -> Past | None:

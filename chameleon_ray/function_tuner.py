@@ -82,6 +82,7 @@ def tune_function(
         seed=seed,
         default=default,
         learn_from=learn_from,
+        run=run,
         on_measurement=on_measurement,
     )
     with ExitStack() as stack:

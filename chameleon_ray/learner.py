@@ -36,6 +36,10 @@ class Learner:
         self._target, self._machine = target, machine
         self._lessons = LessonJournal(run)
 
+    def damaged(self) -> list[str]:
+        """Names of parts of the lessons that could not be read."""
+        return self._lessons.damaged
+
     def past(self, task: LayerTask, round_: int) -> Past | None:
         """What is known of others before a round of a layer; the same again if it is asked again.
 

@@ -98,6 +98,7 @@ def tune(
         learn_from=learn_from,
         use_prior=use_prior,
         cold=cold,
+        run=run,
     )
     folder = RunFolder(run or new_folder(plan.network.name))
     with ExitStack() as stack:
@@ -197,11 +198,12 @@ class _Run:
         from chameleon_ray.layer_trials import tune_layers
 
         self._devices: int = answer(self._coordinator.devices.remote(), then=_SAFE)
+        learner = self._learner(device)
         layers, died = tune_layers(
             self._plan,
             self._coordinator,
             device,
-            learner=self._learner(device),
+            learner=learner,
             at_once=self._at_once,
             devices=self._devices,
             folder=self._folder.path,
@@ -209,6 +211,8 @@ class _Run:
         report = self._report()
         if report.error is not None:
             raise report.error
+        if learner is not None:
+            self._damaged += answer(learner.damaged.remote(), then=_SAFE)
         if died:
             raise MachineError(
                 f"a layer's process died: {died} Everything measured is safe; the same command "

@@ -16,6 +16,7 @@ from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.presets import load_env, load_policy
 from chameleon_ray.run_folder import NOTHING
 from chameleon_ray.settings import Policy, PpoSettings
+from chameleon_ray.storage import Place
 from chameleon_ray.tasks import Layer, Target
 
 _OWN_ENV = "(own)"  # what an env is called that is no preset
@@ -98,6 +99,7 @@ def make_plan(
     learn_from: Sequence[str] | Experience = (),
     use_prior: bool = True,
     cold: bool = False,
+    run: Place | None = None,
 ) -> Plan:
     """Check everything that can be checked before anything is started; arguments as of `tune`.
 
@@ -129,7 +131,7 @@ def make_plan(
     experience, learns_from = None, NOTHING
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
-        experience, learns_from = _experience(learn_from, use_prior=use_prior and by_us)
+        experience, learns_from = _experience(learn_from, run, use_prior=use_prior and by_us)
         experience.check_all([(policy_name, policy_settings)])
     return Plan(
         network=whole,
@@ -150,12 +152,12 @@ def make_plan(
 
 
 def _experience(
-    learn_from: Sequence[str] | Experience, *, use_prior: bool
+    learn_from: Sequence[str] | Experience, run: Place | None, *, use_prior: bool
 ) -> tuple[Experience, str]:
     """What is meant by it, read, with what ships; and what that is, in words."""
     given = learn_from
     if not isinstance(given, Experience):
-        given = learn_from_places(given) if given else Experience()
+        given = learn_from_places(given, besides=run) if given else Experience()
     ours = prior() if use_prior else Experience()
     words = [
         "each other",

@@ -7,7 +7,6 @@ knows the space's features and its default, and whether the file is the whole sp
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from chameleon_ray import history
-from chameleon_ray.cache_writer import SUFFIXES, Recording, unwritable, write_recording
+from chameleon_ray.cache_writer import SUFFIXES, Recording, write_recording
 from chameleon_ray.errors import RunFolderError, SettingsError
+from chameleon_ray.files import check_out
 from chameleon_ray.measure import Outcome
 from chameleon_ray.measure.backend import target_of
 from chameleon_ray.networks import choose_layers
@@ -120,7 +120,7 @@ def sweep(
     """
     from chameleon_ray import network_tuner
 
-    _check_file(out)
+    check_out(out, SUFFIXES)  # hours of measuring are not to end there
     if load_env(env)[1].on_gpus:
         raise SettingsError(
             f"env {env!r}: a layer is measured whole on a CPU alone; of a GPU, `record --run RUN` "
@@ -133,6 +133,7 @@ def sweep(
         layers=(),
         trials=limit,
         seed=0,
+        cold=True,
     )
     (chosen,) = choose_layers(plan.network.layers, (layer,), option="--layer")
     trials = _how_many(chosen, design_space(chosen.task, plan.target), limit)
@@ -143,6 +144,7 @@ def sweep(
         layers=(layer,),
         trials=trials,
         run=run,
+        cold=True,  # a sweep is to be random, and as long as it wants
         on_progress=on_progress,
     )
     written = _write_layers(run, {out: chosen})
@@ -162,20 +164,6 @@ def _how_many(layer: Layer, space: DesignSpace, limit: int | None) -> int:
             "configurations, too many to measure all: give --limit N for N random ones."
         )
     return min(n for n in (valid, limit) if n is not None)
-
-
-def _check_file(path: Path) -> None:
-    """Hours of measuring are not to end at a file that cannot be written."""
-    if not path.name.endswith(SUFFIXES):
-        raise SettingsError(f"--out: {path} must end in .json or .json.gz: it is one file.")
-    if path.is_dir():
-        raise SettingsError(f"--out: {path} is a folder; give a file.")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise unwritable(path, error) from None
-    if not os.access(path.parent, os.W_OK):
-        raise unwritable(path, PermissionError("no permission"))
 
 
 def _write_layers(run: Place, files: Mapping[Path, Layer]) -> list[Written]:

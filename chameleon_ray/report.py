@@ -184,7 +184,7 @@ def _summary(result: NetworkResult) -> list[str]:
         if row.message
     ]
     lines += [
-        f"{name} was damaged and is set aside; what it held was measured again."
+        f"{name} was damaged and is set aside; what it held was made again."
         for name in result.damaged
     ]
     lines += [*untuned(result.untuned), *result.drifts]

@@ -15,7 +15,7 @@ from typing import Any
 
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.files import write_whole
-from chameleon_ray.measure.recorded import RecordedSpace
+from chameleon_ray.measure.recorded import RecordedSpace, kernel_of
 from chameleon_ray.settings import Policy
 
 SCHEMA_VERSION = 1
@@ -145,11 +145,6 @@ def space_digest(recorded: RecordedSpace) -> str:
     hashed.update(recorded.configs.tobytes())
     hashed.update(recorded.seconds.tobytes())
     return hashed.hexdigest()[:16]
-
-
-def kernel_of(recorded: RecordedSpace) -> str:
-    """What a space is an instance of: as its file says, or its name before the device."""
-    return recorded.kernel or recorded.name.partition("_")[0]
 
 
 def digest(value: object) -> str:

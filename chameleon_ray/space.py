@@ -41,11 +41,13 @@ class Knob:
         name: As in Table 1.
         choices: Each a tuple of the same length: the factors of a split, or one number.
         ordered: Whether a step from a choice to the next is a small change.
+        labels: What the choices stand for, if they are places in a list of something else.
     """
 
     name: str
     choices: tuple[Choice, ...]
     ordered: bool = True
+    labels: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of choices."""

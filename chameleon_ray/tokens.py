@@ -10,7 +10,6 @@ from chameleon_ray.space import Configs, Knob, Vector
 
 Tokens = npt.NDArray[np.float32]
 
-VERSION = 1  # of the features below: weights that were trained on others are refused
 FEATURES = (
     "present",  # 1; 0 in a batch's padding
     "jumps",  # a knob without order, which lands anywhere

@@ -141,4 +141,9 @@ def _knob(name: str, values: tuple[Plain, ...]) -> Knob:
         return Knob(name=name, choices=tuple(order[str(value)][1] for value in values))
     whole = all(not isinstance(v, str) and v == v // 1 and 0 <= v < 2**62 for v in values)
     numbers = [int(value) for value in values] if whole else range(len(values))
-    return Knob(name=name, choices=tuple((n,) for n in numbers), ordered=_are_numbers(values))
+    return Knob(
+        name=name,
+        choices=tuple((n,) for n in numbers),
+        ordered=_are_numbers(values),
+        labels=() if whole else tuple(map(repr, values)),
+    )

@@ -15,14 +15,13 @@ import pytest
 
 from chameleon_ray.compare import compare, curves
 from chameleon_ray.errors import RunFolderError, SettingsError
-from chameleon_ray.measure.recorded import load_recorded
+from chameleon_ray.measure.recorded import kernel_of, load_recorded
 from chameleon_ray.presets import load_policy
 from chameleon_ray.replay import replay
 from chameleon_ray.searches import (
     Search,
     Searches,
     SearchKey,
-    kernel_of,
     policy_digest,
     space_digest,
 )

@@ -165,10 +165,12 @@ def test_a_million_rows_are_read_in_bounded_memory():
             "config": configs.take(places),
         }
     )
+    before = pa.total_allocated_bytes()
     tracemalloc.start()
     (source,) = sources_of_table(table, name="huge")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
+    assert pa.total_allocated_bytes() - before < 100 * 2**20
     assert source.seconds.min() == pytest.approx(1.5e-3)
     assert len(source.configs) <= MOST_ROWS
     assert peak < 500 * 2**20
@@ -237,6 +239,44 @@ class TestPlaces:
         with pytest.raises((SettingsError, RunFolderError, UnknownNameError), match=r"place|text"):
             learn_from([str(place)])
 
+    @pytest.mark.parametrize("manifest", ["[]", "{", '{"kind": "function"}', '{"kind": 3}'])
+    def test_a_run_whose_manifest_is_damaged(self, tmp_path, configs, manifest):
+        """By itself it is refused or read as far as it goes; among others it is left out."""
+        run = a_run(tmp_path / "runs" / "bad", [measured(configs[0])])
+        (run / "run.json").write_text(manifest)
+        a_run(tmp_path / "runs" / "good", [measured(configs[1])])
+        names = [source.name for source in learn_from([str(tmp_path / "runs")]).sources]
+        assert f"good, {TASK.key}" in names
+        if manifest != '{"kind": 3}':
+            assert len(names) == 1
+            with pytest.raises((SettingsError, RunFolderError), match=r"run\.json"):
+                learn_from([str(run)])
+
+    @pytest.mark.parametrize("column", ["task", "config", "outcome"])
+    @pytest.mark.parametrize("wrong", ["null", "number"])
+    def test_a_file_with_other_things_in_its_columns(self, tmp_path, configs, column, wrong):
+        """It is refused in words."""
+        run = a_run(tmp_path / "run", [measured(c) for c in configs])
+        table = pq.read_table(next(run.glob("records-*.parquet"))).select(COLUMNS)
+        at = table.schema.get_field_index(column)
+        field = table.schema.field(column)
+        values = (
+            pa.nulls(len(table), field.type) if wrong == "null" else pa.array(range(len(table)))
+        )
+        pq.write_table(table.set_column(at, column, values), tmp_path / "x.parquet")
+        with pytest.raises(SettingsError, match=r"x\.parquet"):
+            learn_from([str(tmp_path / "x.parquet")])
+
+    def test_the_run_that_learns_is_no_past_of_its_own(self, tmp_path, configs):
+        """Though it lies in a folder that is learned from: going on learns the same again."""
+        a_run(tmp_path / "runs" / "other", [measured(configs[0])])
+        before = learn_from([str(tmp_path / "runs")], besides=tmp_path / "runs" / "mine")
+        mine = a_run(tmp_path / "runs" / "mine", [measured(configs[1])])
+        after = learn_from([str(tmp_path / "runs")], besides=mine)
+        assert before.words == after.words
+        with pytest.raises(SettingsError, match="the run itself"):
+            learn_from([str(mine)], besides=mine)
+
     def test_the_same_twice_teaches_once(self, tmp_path, configs):
         """A run and the folder that it lies in."""
         run = a_run(tmp_path / "runs" / "one", [measured(configs[0])])
@@ -263,6 +303,15 @@ class TestLessons:
         again = LessonJournal(tmp_path)
         assert again.until("layer", 1, now=11) == 7
         assert again.until("other", 1, now=11) == 11
+
+    def test_damaged_ones_are_told(self, tmp_path):
+        """The layer is taught anew, and that is no secret."""
+        LessonJournal(tmp_path).until("layer", 0, now=3)
+        (part,) = tmp_path.glob("lessons-*.parquet")
+        part.write_bytes(b"cut off")
+        again = LessonJournal(tmp_path)
+        assert again.damaged == [f"{part.name}.damaged"]
+        assert again.until("layer", 0, now=9) == 9
 
 
 class TestCommands:
@@ -323,6 +372,21 @@ class TestPrior:
 
 class TestAgents:
     """An agent among what is learned from."""
+
+    def test_no_search_is_a_test_of_it_where_it_was_trained(self, tmp_path, call):
+        """The space is named."""
+        agent = tmp_path / "a.safetensors"
+        card = {"data": [{"space": "lookup:convolution_A4000"}]}
+        save_agent(agent, AgentFile(weights=first_weights(hidden=8, seed=0), card=card))
+        policy = tmp_path / "tokens.yaml"
+        policy.write_text("explorer: {kind: ppo, agent: tokens}\nenumerate: 0\n")
+        for command in (
+            ["replay", "convolution_A4000"],
+            ["compare", "--space", "convolution_A4000"],
+        ):
+            code, _, err = call(*command, "--trials", 8, "--policy", policy, "--learn-from", agent)
+            assert code == 2
+            assert "the agent was trained on convolution_A4000" in err
 
     def test_it_is_for_a_policy_that_can_use_it(self, tmp_path, call):
         """Others are refused in words; two agents are one too many."""

@@ -60,6 +60,17 @@ def test_other_knobs_are_refused_before_anything_is_measured(elsewhere):
     assert not asked
 
 
+def test_the_same_names_for_other_lists_are_other_knobs(tmp_path):
+    """A text stands for its place in a list, which says nothing where that list is another."""
+    orders = {"order": ["ijk", "jik"], "share": [0.25, 0.5]}
+    tune_function(lambda c: 1 + c["share"], orders, trials=4, run=tmp_path / "run")
+    again = tune_function(lambda c: c["share"], orders, trials=2, learn_from=tmp_path / "run")
+    assert again.history[0].config["share"] == 0.25
+    others = {"order": ["jik", "ijk"], "share": [0.25, 0.5]}
+    with pytest.raises(SettingsError, match=r"nothing of it has the knobs .*: order, share"):
+        tune_function(lambda c: c["share"], others, trials=2, learn_from=tmp_path / "run")
+
+
 @pytest.mark.parametrize("places", [3, [3], ["/nowhere"]])
 def test_places_that_teach_nothing_are_refused(places):
     """With the argument's name."""

@@ -19,6 +19,7 @@ from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.exercises import MEASURED, draw_exercise, visit
 from chameleon_ray.explorers import make_explorer
 from chameleon_ray.learning.agent_file import VERSION, AgentFile, load_agent, save_agent
+from chameleon_ray.measure.recorded import find_recorded
 from chameleon_ray.pretraining import PretrainSettings, pretrain
 from chameleon_ray.ray_access import start_ray
 from chameleon_ray.settings import PpoSettings
@@ -207,7 +208,24 @@ class TestFile:
             load_agent(path)
         tensors.pop("heads.weight")
         save_agent(path, AgentFile(weights=tensors, card={}))
-        with pytest.raises(SettingsError, match="layers are missing"):
+        with pytest.raises(SettingsError, match="not the agent's layers"):
+            load_agent(path)
+
+    @pytest.mark.parametrize(
+        ("changes", "card", "message"),
+        [
+            ({"heads.weight": np.zeros((3, 7), np.float32)}, {}, "not the agent's layers"),
+            ({"token.bias": np.zeros(0, np.float32)}, {}, "not the agent's layers"),
+            ({"value.bias": np.full(1, np.nan, np.float32)}, {}, "no numbers"),
+            ({}, ["x"], "its card"),
+            ({}, {"data": [{"file": "x"}]}, "its card"),
+        ],
+    )
+    def test_what_cannot_be_an_agents(self, path, changes, card, message):
+        """Of other shapes, with NaN, or with a card that does not say where it was trained."""
+        weights = {**load_agent(path).weights, **changes}
+        save_agent(path, AgentFile(weights=weights, card=card))
+        with pytest.raises(SettingsError, match=message):
             load_agent(path)
 
 
@@ -236,10 +254,16 @@ class TestCommand:
         return str(result.exception or result.output)
 
     def test_bad_input_is_refused_before_anything_is_walked(self, tmp_path):
-        """A space on both sides, no folder for the file, an unknown space."""
+        """A space on both sides, also under two names, a file that cannot be, an unknown space."""
         out = tmp_path / "agent.safetensors"
         both = ["--space", "cpu:vgg16:1", "--held-out", "cpu:vgg16:1", "--out", out]
         assert "walked in training too" in self.refused(*both)
-        assert "no folder" in self.refused("--space", "x", "--out", tmp_path / "no" / "a")
+        copy = tmp_path / "copy.json.gz"
+        copy.write_bytes(find_recorded("convolution_A4000").read_bytes())
+        twice = ["--space", "convolution_A4000", "--held-out", copy, "--out", out]
+        assert "walked in training too" in self.refused(*twice)
+        assert "must end in .safetensors" in self.refused("--space", "x", "--out", tmp_path / "a")
+        (tmp_path / "b.safetensors").mkdir()
+        assert "folder" in self.refused("--space", "x", "--out", tmp_path / "b.safetensors")
         assert "unknown space" in self.refused("--space", "nowhere", "--out", out)
         assert not out.exists()

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,6 +10,8 @@ import pytest
 from chameleon_ray import record
 from chameleon_ray.errors import RunFolderError, SettingsError, UnknownNameError
 from chameleon_ray.function_tuner import tune_function
+from chameleon_ray.learning.journal import sources_of_run
+from chameleon_ray.learning.sources import of_recorded
 from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.recorded import RecordedMeasurer, load_recorded
 from chameleon_ray.networks import choose_layers, network
@@ -103,6 +106,10 @@ def test_a_search_there_is_one_on_the_live_space(tmp_path):
     (written,) = record.write_run(run, tmp_path)
     assert written.configs == written.valid == len(everything)
     recorded = load_recorded(written.path)
+    (own,), _ = sources_of_run(run, name="run")
+    assert of_recorded(recorded).same_as(own)
+    elsewhere = replace(own, device="Another CPU, 4 cores, 8 lanes", seconds=own.seconds * 1.01)
+    assert not of_recorded(recorded).same_as(elsewhere)
     assert recorded.complete
     assert recorded.space.knobs == live.knobs
     assert recorded.space.feature_names == live.feature_names
@@ -233,6 +240,20 @@ def test_sweeps_that_are_refused(tmp_path, monkeypatch, options, error, message)
     with pytest.raises(error, match=message):
         record.sweep(network_name, layer, out=tmp_path / out, run=tmp_path / "run", **given)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_sweep_learns_from_nothing(tmp_path, monkeypatch):
+    """On a real CPU, too: what it measures is to be everything, or drawn at random."""
+    asked = {}
+
+    def tune(*_network, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("chameleon_ray.network_tuner.tune", tune)
+    with pytest.raises(KeyboardInterrupt):
+        record.sweep("resnet18", 2, env="cpu", out=tmp_path / "x.json", run=tmp_path / "run")
+    assert asked["cold"] is True
 
 
 @pytest.mark.ray

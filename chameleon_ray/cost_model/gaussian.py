@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
@@ -15,7 +16,7 @@ from chameleon_ray.cost_model.tables import Tables
 from chameleon_ray.settings import GaussianSettings
 from chameleon_ray.space import Configs, DesignSpace, Score, Vector
 
-_GROWTH = 1.15  # the variances are fitted anew when there are so many times as many points
+GROWTH = 1.15  # the variances are fitted anew when there are so many times as many points
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,7 +75,7 @@ class GaussianCostModel:
             ValueError: There are no points, or not one fitness for each.
         """
         check_points(configs, fitness)
-        with _blas().limit(limits=1, user_api="blas"):
+        with one_blas_thread():
             self._fit(space, configs, fitness)
 
     def _fit(self, space: DesignSpace, configs: Configs, fitness: Vector) -> None:
@@ -83,7 +84,7 @@ class GaussianCostModel:
         labels = log_labels(fitness, self._settings.clip)
         mean, spread = float(labels.mean()), float(labels.std()) or 1.0
         labels = (labels - mean) / spread
-        if len(labels) >= _GROWTH * self._fitted_to:
+        if len(labels) >= GROWTH * self._fitted_to:
             self._process.fit(configs, labels)
             self._fitted_to = len(labels)
         rng = np.random.default_rng([self._seed, len(labels)])
@@ -102,9 +103,14 @@ class GaussianCostModel:
         return known(self._score)
 
 
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """BLAS has one thread within: more are slower here, and other cores time kernels."""
+    limited: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
+    return limited
+
+
 @cache
 def _blas() -> Any:
-    """What limits BLAS to one thread: more are slower here, and other cores time kernels."""
     from threadpoolctl import ThreadpoolController
 
     return ThreadpoolController()

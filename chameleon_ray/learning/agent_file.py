@@ -18,7 +18,6 @@ from chameleon_ray.files import write_whole
 VERSION = 1  # of what the agent sees and of its layers: `tokens.FEATURES`, `token_agent.TokenAgent`
 _FORMAT = "chameleon-ray agent"
 _TRAIN = "`chameleon-ray pretrain` makes one"
-_LAYERS = ("token", "context", "mixed", "mixing", "heads", "critic", "value")
 
 Weights = Mapping[str, npt.NDArray[np.float32]]
 
@@ -46,6 +45,12 @@ class AgentFile:
             hashed.update(name.encode())
             hashed.update(np.ascontiguousarray(self.weights[name]).tobytes())
         return hashed.hexdigest()[:16]
+
+    @property
+    def trained_on(self) -> frozenset[str]:
+        """Names of the spaces; of recorded ones, as they are called there."""
+        spaces = (told["space"].removeprefix("lookup:") for told in self.card.get("data", []))
+        return frozenset(spaces)
 
     @property
     def hidden(self) -> int:
@@ -86,9 +91,24 @@ def load_agent(path: str | Path) -> AgentFile:
         card = json.loads(told["card"])
     except (SafetensorError, ValueError, KeyError) as error:
         raise SettingsError(f"{path}: not a readable agent file ({error}); {_TRAIN}.") from error
-    if not {f"{layer}.weight" for layer in _LAYERS} <= set(weights):
-        raise SettingsError(f"{path}: layers are missing: it is damaged; {_TRAIN}.")
+    if wrong := _wrong(weights, card):
+        raise SettingsError(f"{path}: it is damaged: {wrong}; {_TRAIN}.")
     return AgentFile(weights=weights, card=card)
+
+
+def _wrong(weights: Weights, card: object) -> str:
+    """What is wrong with a file's content; empty if nothing is."""
+    from chameleon_ray.token_agent import first_weights
+
+    hidden = weights.get("token.bias", np.empty(0)).size
+    wanted = {name: w.shape for name, w in first_weights(hidden=hidden or 1, seed=0).items()}
+    if {name: w.shape for name, w in weights.items()} != wanted:
+        return "these are not the agent's layers"
+    if not all(np.isfinite(w).all() for w in weights.values()):
+        return "some weights are no numbers"
+    if not isinstance(card, dict) or not all("space" in told for told in card.get("data", [])):
+        return "its card does not tell what it was trained on"
+    return ""
 
 
 def _check(path: Path, told: Mapping[str, str]) -> None:

@@ -71,6 +71,7 @@ class TrustingSampler:
         self, sampler: Sampler, *, batch: int, reserve: Configs, model: WarmCostModel
     ) -> None:
         self._sampler, self._reserve, self._model = sampler, reserve, model
+        self._insured = 0.0  # picks of the reserve that are due
         self._trusting = ImprovementSampler(ImprovementSettings(batch=batch))
 
     @property
@@ -91,18 +92,20 @@ class TrustingSampler:
             picked = self._trusting.choose(space, candidates, visited, failed, rng)
             if len(visited) <= 1:
                 picked = self._with_nearest(space, picked, visited)
-            return self._insured(space, picked, visited)
+            return self._with_reserve(space, picked, visited)
         reserve, self._reserve = self._reserve, self._reserve[:0]
         fresh = reserve[~space.contains(visited, reserve)]
         if len(fresh):
             return fresh
         return self._sampler.choose(space, candidates, visited, failed, rng)
 
-    def _insured(self, space: DesignSpace, picked: Configs, visited: Configs) -> Configs:
+    def _with_reserve(self, space: DesignSpace, picked: Configs, visited: Configs) -> Configs:
         """A share of the picks is of the reserve: where the past does not look, it cannot err."""
         known = np.concatenate([visited, picked])
         fresh = self._reserve[~space.contains(known, self._reserve)]
-        several = len(picked) // _INSURED
+        self._insured += len(picked) / _INSURED
+        several = int(self._insured)
+        self._insured -= several
         self._reserve = fresh[several:]
         return np.concatenate([picked[: len(picked) - len(fresh[:several])], fresh[:several]])
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.derived import products_of
-from chameleon_ray.errors import UnsupportedError
+from chameleon_ray.errors import RunFolderError, UnsupportedError
 from chameleon_ray.learning.numbers import Numbers, of_device, of_task
 from chameleon_ray.learning.sources import MOST_ROWS, Source, kept_rows
 from chameleon_ray.measure import Outcome, Purpose
@@ -84,13 +83,21 @@ def sources_of_table(table: Any, *, name: str) -> Iterator[Source]:
 
 def _look_in(run: Place) -> _Look:
     """How the space of what a run has measured is known: of a function, the run says it."""
-    manifest = {}
-    with suppress(OSError, ValueError):
-        manifest = json.loads(open_folder(run).read(MANIFEST))
+    folder = open_folder(run)
+    try:
+        manifest = json.loads(folder.read(MANIFEST))
+    except FileNotFoundError:
+        return _layer
+    except (OSError, ValueError) as error:
+        raise RunFolderError(f"{folder.name}/{MANIFEST}: cannot be read: {error}.") from error
+    if not isinstance(manifest, dict):
+        raise RunFolderError(f"{folder.name}/{MANIFEST}: not the manifest of a run.")
     if manifest.get("kind") != "function":
         return _layer
-    knobs = Tunables.of(manifest["knobs"], where=f"{MANIFEST}: knobs").knobs()
-    return partial(_function, DesignSpace(manifest["measure"], knobs, derive=products_of(knobs)))
+    where = f"{folder.name}/{MANIFEST}: knobs"
+    knobs = Tunables.of(manifest.get("knobs", {}), where=where).knobs()
+    name = str(manifest.get("measure", "function"))
+    return partial(_function, DesignSpace(name, knobs, derive=products_of(knobs)))
 
 
 def _sources(table: Any, name: str, look: _Look) -> Iterator[Source]:

@@ -82,6 +82,11 @@ class LessonJournal:
         self._store = PartStore(place, _KIND)
         self._known = {(one.task, one.round): one.until for one in self._store.items()}
 
+    @property
+    def damaged(self) -> list[str]:
+        """Names of damaged parts, which are set aside: what they held is taught anew."""
+        return self._store.damaged
+
     def until(self, task: str, round_: int, *, now: int) -> int:
         """Up to which job a task is taught before a round: as before, or, if that is new, `now`.
 

@@ -155,12 +155,15 @@ def _distance(one: Numbers, other: Numbers) -> float:
 
 
 def has_knobs_of(source: Source, space: DesignSpace) -> bool:
-    """Whether a source's configs are made of the same knobs, be their choices others."""
+    """Whether a source's configs are made of the same knobs, be their choices others.
+
+    Choices that are places in a list, of texts or of fractions, say nothing where it is another.
+    """
     return _shape(source.space) == _shape(space)
 
 
-def _shape(space: DesignSpace) -> set[tuple[str, int]]:
-    return {(knob.name, len(knob.choices[0])) for knob in space.knobs}
+def _shape(space: DesignSpace) -> set[tuple[str, int, tuple[str, ...]]]:
+    return {(knob.name, len(knob.choices[0]), knob.labels) for knob in space.knobs}
 
 
 def _shared_features(space: DesignSpace, sources: Sequence[Source]) -> list[str]:

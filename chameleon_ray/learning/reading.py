@@ -16,7 +16,7 @@ from chameleon_ray.learning.sources import Source, of_recorded, without
 from chameleon_ray.measure.recorded import load_recorded, shipped
 from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.settings import Policy, PpoSettings
-from chameleon_ray.storage import open_folder
+from chameleon_ray.storage import Place, open_folder
 
 PRIOR = Path(__file__).with_name("prior.parquet")  # what ships: our own measurements
 _AGENT = ".safetensors"
@@ -95,6 +95,18 @@ class Experience:
                     "tokens}`, or leave the agent out."
                 )
 
+    def check_untrained_on(self, name: str) -> None:
+        """Whether a search of a recorded space, by its name, is a test of the agent, if any.
+
+        Raises:
+            SettingsError: The agent was trained on it.
+        """
+        if self.agent and name in self.agent.trained_on:
+            raise SettingsError(
+                f"--learn-from: the agent was trained on {name}, which would be no test of what it "
+                "carries over: leave that space out, or train an agent without it."
+            )
+
     def of_others(self, tested: Source) -> tuple[Past | None, str]:
         """What is known of others than the space under test, and a line on what that is.
 
@@ -119,13 +131,15 @@ def prior() -> Experience:
     return learn_from([_OWN_NAME]) if PRIOR.is_file() else Experience()
 
 
-def learn_from(places: Sequence[str]) -> Experience:
+def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experience:
     """Read what `--learn-from` names.
 
     Args:
         places: Each a run folder or its URL, a folder of run folders and recorded spaces, a
             recorded space's file or name, a Parquet file of records, an agent that `pretrain` has
             written, or `prior`, what ships.
+        besides: The run that is to learn: it is no other's past, though it lie in one of the
+            folders.
 
     Raises:
         SettingsError: One of them holds nothing that could be learned from.
@@ -139,13 +153,13 @@ def learn_from(places: Sequence[str]) -> Experience:
     if len(agents) > 1:
         raise SettingsError("--learn-from: a search begins with one agent; give one .safetensors.")
     for place in (place for place in places if not place.endswith(_AGENT)):
-        before = len(sources)
-        for source, remark in _read(place):
+        before, told = len(sources), len(remarks)
+        for source, remark in _read(place, besides):
             if source is not None and source.digest not in known:
                 known.add(source.digest)
                 sources.append(source)
             remarks += [remark] if remark else []
-        if len(sources) == before and not remarks:
+        if len(sources) == before and len(remarks) == told:
             remarks.append(f"{place}: nothing that is not known from the others")
     if not sources and not agents:
         why = f" ({'; '.join(remarks)})" if remarks else ""
@@ -157,7 +171,7 @@ def learn_from(places: Sequence[str]) -> Experience:
     return Experience(sources=tuple(sources), remarks=tuple(remarks), agent=agent)
 
 
-def _read(place: str) -> Iterator[tuple[Source | None, str]]:
+def _read(place: str, besides: Place | None) -> Iterator[tuple[Source | None, str]]:
     """The sources of one place, each with what a user should know."""
     if place == _OWN_NAME:
         yield from _of_file(PRIOR)
@@ -166,7 +180,7 @@ def _read(place: str) -> Iterator[tuple[Source | None, str]]:
     elif place.endswith(_RECORDED) or (place in shipped() and not Path(place).exists()):
         yield of_recorded(load_recorded(place)), ""
     else:
-        yield from _of_folder(place)
+        yield from _of_folder(place, besides)
 
 
 def _of_file(path: Path) -> Iterator[tuple[Source | None, str]]:
@@ -175,18 +189,22 @@ def _of_file(path: Path) -> Iterator[tuple[Source | None, str]]:
 
     try:
         table = pq.read_table(path, columns=list(COLUMNS))
+        sources = list(sources_of_table(table, name=path.name))
     except FileNotFoundError:
         raise SettingsError(f"--learn-from: {path}: there is no such file.") from None
-    except (OSError, pa.ArrowException, ValueError) as error:
+    except (OSError, pa.ArrowException, ValueError, TypeError, AttributeError) as error:
         raise SettingsError(
             f"--learn-from: {path}: not a Parquet file of records: {error}."
         ) from error
-    for source in sources_of_table(table, name=path.name):
+    for source in sources:
         yield source, _of(source)
 
 
-def _of_folder(place: str) -> Iterator[tuple[Source | None, str]]:
+def _of_folder(place: str, besides: Place | None) -> Iterator[tuple[Source | None, str]]:
     folder = open_folder(place)
+    own = open_folder(besides).address if besides is not None else ""
+    if folder.address == own:
+        raise SettingsError(f"--learn-from: {place}: the run itself; it goes on without.")
     names = folder.names()
     if MANIFEST in names:
         yield from _of_run(place, folder.title)
@@ -198,6 +216,8 @@ def _of_folder(place: str) -> Iterator[tuple[Source | None, str]]:
     for name in names:
         path = folder.path / name
         try:
+            if open_folder(path).address == own:
+                continue
             if (path / MANIFEST).is_file():
                 yield from _of_run(str(path), name)
             elif name.endswith(_RECORDED):

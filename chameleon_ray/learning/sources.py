@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.learning.numbers import Numbers, of_device, of_task
-from chameleon_ray.measure.recorded import RecordedSpace
+from chameleon_ray.measure.recorded import RecordedSpace, kernel_of
 from chameleon_ray.space import Configs, DesignSpace, Vector
 
 FLOOR = -2.5  # of a label: a twelfth of the best is as bad as a failure
+_CUT = 1e-3  # times in files are cut to four digits
 MOST_ROWS = 10_000  # of one source; the best half of them and a random one
 
 
@@ -59,11 +60,18 @@ class Source:
 
     def same_as(self, other: Source) -> bool:
         """Whether both are of one task on one device: then one says too much of the other."""
-        if self.task == other.task and self.device == other.device:
+        if self.task == other.task and _same_device(self.device, other.device):
             return True
         return self.configs.shape == other.configs.shape and bool(
-            np.array_equal(np.sort(self.seconds), np.sort(other.seconds), equal_nan=True)
+            np.allclose(
+                np.sort(self.seconds), np.sort(other.seconds), rtol=_CUT, atol=0, equal_nan=True
+            )
         )
+
+
+def _same_device(one: str, other: str) -> bool:
+    """Whether two names are of one device: a recording adds the compiler to what a journal says."""
+    return one == other or one.startswith(f"{other}, ") or other.startswith(f"{one}, ")
 
 
 def labels_of(seconds: npt.NDArray[np.float64]) -> Vector:
@@ -76,11 +84,10 @@ def labels_of(seconds: npt.NDArray[np.float64]) -> Vector:
 def of_recorded(recorded: RecordedSpace) -> Source:
     """A recorded space as a source, at most `MOST_ROWS` of it."""
     live = recorded.live
-    kernel = recorded.kernel or recorded.name.partition("_")[0]
     rows = kept_rows(recorded.seconds, MOST_ROWS)
     return Source(
         name=recorded.name,
-        task=live.task.key if live else kernel,
+        task=live.task.key if live else kernel_of(recorded),
         device=recorded.device or recorded.name,
         space=recorded.space,
         configs=recorded.configs[rows],

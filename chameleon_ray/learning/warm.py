@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from chameleon_ray.cost_model import CostModel
 from chameleon_ray.cost_model.anova import AnovaProcess
+from chameleon_ray.cost_model.gaussian import GROWTH, one_blas_thread
 from chameleon_ray.cost_model.kernels import Matrix
 from chameleon_ray.cost_model.labels import known
 from chameleon_ray.explorers import Ensemble
@@ -23,6 +24,7 @@ _TEMPER = 0.7  # how far drawn functions depart from the mean, as a share of how
 _TRUST = 0.9  # in the past before anything is measured
 _FIT = 16  # measurements that tell how much the past misses
 _FEWEST = 4  # measurements before the present has a say in that
+_JUDGED = 512  # after so many it is known how far to trust the past
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +108,7 @@ class WarmCostModel:
         self.trust = _TRUST if self.past else 0.0
 
     def _learn(self, past: Past | None) -> None:
-        self.past = past
+        self.past, self._fitted_to, self._judged = past, 0, 0
         self._warm = PastProcess(past) if past else None
 
     @property
@@ -124,26 +126,34 @@ class WarmCostModel:
         if self._warm is None:
             self._score = self._cold.score()
             return
-        labels = _labels(fitness)
-        if len(configs) >= _FIT:
-            self._warm.fit(configs, labels)
-        if len(configs) >= _FEWEST:
-            self.trust = self._odds(self._warm, configs, labels)
+        with one_blas_thread():
+            self._score = self._mixed(self._warm, configs, _labels(fitness))
+
+    def _mixed(self, warm: PastProcess, configs: Configs, labels: Matrix) -> MixedScore:
+        """Both models, by how far the past is trusted."""
+        grown = len(labels) >= max(_FIT, GROWTH * self._fitted_to)
+        if grown:
+            warm.fit(configs, labels)
+            self._fitted_to = len(labels)
+        if len(labels) >= _FEWEST and self._judged < _JUDGED:
+            self.trust = self._odds(warm, configs, labels, grown=grown)
+            self._judged = len(labels)
         followers = max(1, round(self.trust * _MEMBERS)) if len(configs) else _MEMBERS
         rng = np.random.default_rng([self._seed, len(labels)])
-        drawn = self._warm.corrected(configs, labels, draws=followers, rng=rng)
-        self._score = MixedScore(
+        drawn = warm.corrected(configs, labels, draws=followers, rng=rng)
+        return MixedScore(
             warm=_tempered(drawn),
             cold=self._cold.score() if len(configs) else None,
             trust=self.trust,
             seed=len(labels),
         )
 
-    def _odds(self, warm: PastProcess, configs: Configs, labels: Matrix) -> float:
+    def _odds(self, warm: PastProcess, configs: Configs, labels: Matrix, *, grown: bool) -> float:
         """How probable it is that the measurements are of the past's kind."""
         level, spread = float(labels.mean()), float(labels.std()) or 1.0
         standard = (labels - level) / spread
-        self._plain.fit(configs, standard)
+        if grown or len(labels) < _FIT:
+            self._plain.fit(configs, standard)
         without = self._plain.evidence(configs, standard) - len(labels) * np.log(spread)
         gain = warm.evidence(configs, labels) - without + np.log(_TRUST / (1 - _TRUST))
         return float(1 / (1 + np.exp(-np.clip(gain, -30, 30))))

@@ -155,6 +155,11 @@ class RecordedMeasurer:
         )
 
 
+def kernel_of(recorded: RecordedSpace) -> str:
+    """What a space is an instance of: as its file says, or its name before the device."""
+    return recorded.kernel or recorded.name.partition("_")[0]
+
+
 def load_recorded(path: Path | str) -> RecordedSpace:
     """Read a recorded space.
 

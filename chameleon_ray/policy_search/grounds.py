@@ -11,14 +11,13 @@ from typing import Protocol
 import numpy as np
 
 from chameleon_ray.compare import Standing, compare, search_by_policy
-from chameleon_ray.measure.recorded import RecordedSpace
+from chameleon_ray.measure.recorded import RecordedSpace, kernel_of
 from chameleon_ray.scores import Curve, points_up_to, score_at
 from chameleon_ray.searches import (
     SEARCHES,
     Search,
     Searches,
     SearchKey,
-    kernel_of,
     policy_digest,
     space_digest,
 )

@@ -235,7 +235,7 @@ def _missing(found: Found, numbers: Sequence[int]) -> int:
 def _name(found: Found, own: Settings | None, sample: Scored) -> str:
     if sample.settings == found.winner.settings:
         return "winner"
-    return found.plan.base_name if sample.settings == own else ""
+    return found.plan.own_name if sample.settings == own else ""
 
 
 def _colour(found: Found, own: Settings | None, sample: Scored) -> int:

@@ -46,6 +46,13 @@ class Plan:
     out: Path
 
     @property
+    def own_name(self) -> str:
+        """What the sample with the base policy's settings is called: it has the fixed ones, too."""
+        fixed = self.declared.fixed.items()
+        changed = [name for name, value in fixed if value != value_of(self.base, name)]
+        return f"{self.base_name} with the fixed settings" if changed else self.base_name
+
+    @property
     def question(self) -> str:
         """Stands for all that samples and their scores depend on, but their number."""
         how = {**asdict(self.how), "samples": 0, "at_once": 0}

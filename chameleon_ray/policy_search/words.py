@@ -45,7 +45,7 @@ def notes(found: Found) -> list[str]:
     else:
         own = own_sample(plan.base, plan.declared.ranges)
         base = next((s for s in scored(found.evaluations) if s.settings == own), None)
-        against = f" against {base.mean:.4f}" if base else ""
+        against = f" against {base.mean:.4f} of {plan.own_name}" if base else ""
         told.append(
             f"The best has {changes(found)}: {found.winner.mean:.4f}{against}, on the seeds that "
             "it was chosen by, which flatters it; what it is worth, the spaces left out tell."
