@@ -252,7 +252,9 @@ def test_ppo_is_not_searched_where_it_does_not_walk(tmp_path):
     with pytest.raises(SettingsError, match=r"learning_rate does nothing here.*enumerate: 0"):
         make_plan(asked(tmp_path, over=path))
     path.write_text("{enumerate: 0, explorer.learning_rate: {log: [1e-4, 1e-2]}}")
-    assert make_plan(asked(tmp_path, over=path)).declared.fixed == {"enumerate": 0}
+    fixed = make_plan(asked(tmp_path, over=path))
+    assert fixed.declared.fixed == {"enumerate": 0}
+    assert (plan.own_name, fixed.own_name) == ("chameleon", "chameleon with the fixed settings")
     path.write_text("neighbours: [0, 8]")
     with pytest.raises(SettingsError, match="no space has a default"):
         make_plan(asked(tmp_path, over=path))
