@@ -26,7 +26,9 @@ from chameleon_ray.settings import (
     GaussianSettings,
     Policy,
     RandomSettings,
+    ThompsonSettings,
 )
+from chameleon_ray.starts import first_batch
 from chameleon_ray.tasks import Target
 from chameleon_ray.templates import design_space
 
@@ -98,6 +100,15 @@ class TestSearch:
         rounds, measurer = a_search(a_past(), budget=16)
         list(rounds)
         assert measurer.asked == [4, 4, 4, 4]
+
+    @pytest.mark.parametrize("batch", [1, 2, 4])
+    def test_one_pick_in_four_is_as_without_a_past(self, batch):
+        """However small the batches: where the past does not look, it cannot err."""
+        policy = replace(CHAMELEON, sampler=ThompsonSettings(batch=batch))
+        rounds, _ = a_search(a_past(), budget=16, policy=policy)
+        configs = list(rounds)[-1].configs
+        first = first_batch(SPACE, policy, np.random.default_rng(0))
+        assert SPACE.contains(first, configs).sum() >= 4
 
     def test_a_wrong_past_is_followed_by_the_first_look(self):
         """Once it has proved wrong, the search begins as without it; that happens once."""
