@@ -42,7 +42,7 @@ from chameleon_ray.space import BoolArray, Configs, DesignSpace
 from chameleon_ray.tasks import Target
 from chameleon_ray.templates import cuda_gemm
 
-PEERS = ("random", "ppo", "annealing")
+PEERS = ("random", "ppo", "annealing", "genetic_members", "nearby")
 CONSTRUCTORS = {"constructor_0.1": 0.1, "constructor_0.3": 0.3, "constructor_learns": None}
 _CHUNK, _SCORED = 500_000, 25_600
 

@@ -215,6 +215,7 @@ def main() -> None:
     parser.add_argument("--explorers", nargs="*", choices=EXPLORERS)
     parser.add_argument("--points", nargs="*", type=int, default=(16, 32, 64, 128))
     parser.add_argument("--steps", nargs="*", type=int, default=(5_120, 25_600))
+    parser.add_argument("--shown", nargs="*", type=int, help="only such steps in the tables")
     parser.add_argument("--trials", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("runs/pretraining"))
     options = parser.parse_args()
@@ -230,6 +231,7 @@ def main() -> None:
         options.hidden = options.agent.hidden
     run(devices, options)
     rows = [r | {"device": r["space"], "points": r["n"]} for r in options.store.rows if "n" in r]
+    rows = [r for r in rows if not options.shown or r["scored_at_most"] in options.shown]
     screen = Console(soft_wrap=True, highlight=False)
     for line in tables(rows, options.kind, options.explorers[0]):
         screen.print(line)
