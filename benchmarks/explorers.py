@@ -40,7 +40,7 @@ from rich.console import Console
 
 from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.cost_model import make_cost_model
-from chameleon_ray.explorers import Ensemble, report_of
+from chameleon_ray.explorers import Ensemble, Explorer, report_of
 from chameleon_ray.explorers.ppo import PpoExplorer
 from chameleon_ray.measure import Purpose
 from chameleon_ray.measure.simulated import SimulatedMeasurer
@@ -149,12 +149,14 @@ def propose(
     key: Row,
     *,
     weights: Mapping[str, Vector] | None = None,
+    explorer: Explorer | None = None,
 ) -> Row:
-    """What one round of an explorer comes to."""
+    """What one round of an explorer comes to: of the one given, or of the one that `key` names."""
     count, rng = [0], np.random.default_rng([key["seed"], 1])
     counted = (CountedEnsemble if isinstance(score, Ensemble) else Counted)(score, count)
     scored, seed = key["scored_at_most"], key["seed"]
-    explorer = build(key["explorer"], device.space, scored=scored, seed=seed, weights=weights)
+    if explorer is None:
+        explorer = build(key["explorer"], device.space, scored=scored, seed=seed, weights=weights)
     inner = getattr(explorer, "explorer", explorer)
     if isinstance(inner, PpoExplorer):
         inner._build(device.space)  # noqa: SLF001 - once a task, not once a round

@@ -10,8 +10,9 @@ is paid for, beside one that has learned nothing and as many random draws. `froz
 models fitted once, the shipped one of so many measurements. `loop`: the search itself, as shipped
 (a walk in every fourth round). Each explorer walks with each of `--steps` environment steps a round
 (configs that it may score), paired by seed; the first of `--explorers` with the most steps is what
-the others are compared with. Spaces are named as in `explorers.py`. An agent is refused on a space
-that it was trained on. What is in `--out` is not computed again.
+the others are compared with. `enumerate` scores a space whole where `chameleon` would, once for all
+`--steps`, and stands beside the most of them. Spaces are named as in `explorers.py`. An agent is
+refused on a space that it was trained on. What is in `--out` is not computed again.
 
     promised   the best score that a walk saw; shares of the best measured config, means over walks
     ends       what the config with that score is truly worth
@@ -45,7 +46,9 @@ from chameleon_ray.cli_shared import parse_seeds
 from chameleon_ray.environment import Moves
 from chameleon_ray.errors import SettingsError
 from chameleon_ray.exercises import Visit, draw_exercise, visit
+from chameleon_ray.explorers.around import all_valid
 from chameleon_ray.learning.agent_file import AgentFile, load_agent
+from chameleon_ray.presets import load_policy
 from chameleon_ray.scores import over_seeds, signed_rank
 from chameleon_ray.space import Vector
 from chameleon_ray.token_agent import first_weights
@@ -71,15 +74,24 @@ def keys_of(
     device: Device, options: argparse.Namespace, n: int, seed: int
 ) -> Iterator[tuple[Row, Weights]]:
     """What is not there yet, and the weights that it starts with."""
+    most = max(options.steps)
     for name, steps in itertools.product(options.explorers, options.steps):
         carried = name.startswith(_CARRIED)
         if carried and options.agent is None:
+            continue
+        if name == "enumerate" and not enumerable(device, options.kind, steps == most):
             continue
         label = f"{name}@{options.label}" if carried else name
         place = (options.kind, device.name, MODEL, n, label, seed, steps)
         key = dict(zip(KEYS, place, strict=True))
         if not options.store.has(key):
             yield key, options.agent.weights if carried else None
+
+
+def enumerable(device: Device, kind: str, once: bool) -> bool:  # noqa: FBT001
+    """Whether `chameleon` would score the space whole; it does not depend on the steps."""
+    limit = load_policy("chameleon")[1].enumerate
+    return kind != "walks" and once and all_valid(device.space, limit) is not None
 
 
 def frozen(device: Device, best: float, options: argparse.Namespace, seed: int) -> Iterator[Row]:
@@ -203,6 +215,7 @@ def main() -> None:
     parser.add_argument("--explorers", nargs="*", choices=EXPLORERS)
     parser.add_argument("--points", nargs="*", type=int, default=(16, 32, 64, 128))
     parser.add_argument("--steps", nargs="*", type=int, default=(5_120, 25_600))
+    parser.add_argument("--shown", nargs="*", type=int, help="only such steps in the tables")
     parser.add_argument("--trials", type=int, default=128)
     parser.add_argument("--out", type=Path, default=Path("runs/pretraining"))
     options = parser.parse_args()
@@ -218,6 +231,7 @@ def main() -> None:
         options.hidden = options.agent.hidden
     run(devices, options)
     rows = [r | {"device": r["space"], "points": r["n"]} for r in options.store.rows if "n" in r]
+    rows = [r for r in rows if not options.shown or r["scored_at_most"] in options.shown]
     screen = Console(soft_wrap=True, highlight=False)
     for line in tables(rows, options.kind, options.explorers[0]):
         screen.print(line)
