@@ -43,7 +43,8 @@ def settings(tmp_path):
     (tmp_path / "env.yaml").write_text(
         "measurer: simulated\ndevices: 2\nmeasurement_seconds: 0.2\nlayers_at_once: 3\n"
     )
-    return {"env": str(tmp_path / "env.yaml"), "policy": str(tmp_path / "policy.yaml")}
+    known = {"env": str(tmp_path / "env.yaml"), "policy": str(tmp_path / "policy.yaml")}
+    return known | {"cold": True}  # what layers learn of each other depends on who is first
 
 
 def until(true, seconds=60):

@@ -87,8 +87,9 @@ def write_space(path, luck):
     path.write_text(json.dumps(head | {"tune_params": values, "cache": cache}))
 
 
-def tune_here(network, *, inputs, env, policy, layers, trials, run, seed, on_progress):
+def tune_here(network, *, inputs, env, policy, layers, trials, run, seed, on_progress, **learning):
     """What `tune` leaves behind, by searches in this process."""
+    assert learning == {"learn_from": (), "use_prior": False, "cold": True}
     plan = make_plan(
         network,
         inputs=inputs,

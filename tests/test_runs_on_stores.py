@@ -36,7 +36,8 @@ def settings(tmp_path_factory):
     folder = tmp_path_factory.mktemp("settings")
     (folder / "policy.yaml").write_text(POLICY)
     (folder / "env.yaml").write_text("measurer: simulated\ndevices: 2\nmeasurement_seconds: 0.1\n")
-    return {"env": str(folder / "env.yaml"), "policy": str(folder / "policy.yaml")}
+    known = {"env": str(folder / "env.yaml"), "policy": str(folder / "policy.yaml")}
+    return known | {"cold": True}  # what layers learn of each other depends on who is first
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def undisturbed(settings, tmp_path_factory):
 def start(run, settings, *more):
     """A run in a process of its own."""
     command = [sys.executable, "-m", "chameleon_ray", "tune", "resnet18", "--run", str(run)]
-    command += ["--env", settings["env"], "--policy", settings["policy"], "--json"]
+    command += ["--env", settings["env"], "--policy", settings["policy"], "--cold", "--json"]
     command += ["--layers", "1,2", "--trials", str(TRIALS), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
