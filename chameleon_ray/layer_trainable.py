@@ -16,7 +16,7 @@ from ray.exceptions import RayTaskError
 from chameleon_ray.assembly import preload, search
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, NothingValidError
-from chameleon_ray.learner import AskedLearner
+from chameleon_ray.learner import AskedTeacher, Teacher
 from chameleon_ray.learning.agent_file import Weights
 from chameleon_ray.measure import Measurement, Purpose, histogram
 from chameleon_ray.measure.lease import CoreLease
@@ -37,7 +37,7 @@ class TrialContext:
 
     Attributes:
         coordinator: Handle of the coordinator.
-        learner: Handle of the learner; None if the layers begin cold.
+        teacher: The learner; None if the layers begin cold.
         weights: What an agent of tokens begins with; None: with its own.
         target: Resolved.
         has_torch: Whether torch is timed beside the finalists.
@@ -48,7 +48,7 @@ class TrialContext:
     """
 
     coordinator: Any
-    learner: Any
+    teacher: Teacher | None
     weights: Weights | None
     layers: tuple[Layer, ...]
     env: Env
@@ -166,8 +166,8 @@ class LayerTrainable(tune.Trainable):
                 phases=self._phases,
                 default=self._default,
                 observe=self._round_ended,
-                lessons=AskedLearner(learner=c.learner, task=self._layer.task)
-                if c.learner is not None
+                lessons=AskedTeacher(teacher=c.teacher, task=self._layer.task)
+                if c.teacher is not None
                 else None,
                 weights=c.weights,
             )

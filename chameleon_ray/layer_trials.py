@@ -13,6 +13,7 @@ from ray import tune as ray_tune
 
 from chameleon_ray.layer_scheduler import LayerScheduler
 from chameleon_ray.layer_trainable import LayerTrainable, TrialContext
+from chameleon_ray.learner import Teacher
 from chameleon_ray.measure.backend import Device
 from chameleon_ray.measure.pool import this_node
 from chameleon_ray.plan import Plan
@@ -29,7 +30,7 @@ def tune_layers(
     coordinator: Any,
     device: Device,
     *,
-    learner: Any,
+    teacher: Teacher | None,
     at_once: int,
     devices: int,
     folder: Path | None,
@@ -40,7 +41,7 @@ def tune_layers(
         plan: What was asked for.
         coordinator: Handle of the actor that measures.
         device: What it measures on.
-        learner: Handle of the actor that they learn from; None if they begin cold.
+        teacher: The learner that they learn from; None if they begin cold.
         at_once: How many layers have a process of their own.
         devices: How many there are; with many, batches are larger, or there would not be enough
             under way for all of them.
@@ -55,7 +56,7 @@ def tune_layers(
         plan,
         device,
         coordinator=coordinator,
-        learner=learner,
+        teacher=teacher,
         at_once=at_once,
         devices=devices,
     )
@@ -85,7 +86,13 @@ def tune_layers(
 
 
 def _context(
-    plan: Plan, device: Device, *, coordinator: Any, learner: Any, at_once: int, devices: int
+    plan: Plan,
+    device: Device,
+    *,
+    coordinator: Any,
+    teacher: Teacher | None,
+    at_once: int,
+    devices: int,
 ) -> TrialContext:
     budget = plan.time_budget_seconds
     policy = plan.policy
@@ -94,7 +101,7 @@ def _context(
     agent = plan.experience.agent if plan.experience else None
     return TrialContext(
         coordinator=coordinator,
-        learner=learner,
+        teacher=teacher,
         weights=agent.weights if agent else None,
         layers=plan.layers,
         env=plan.env,

@@ -20,27 +20,25 @@ from chameleon_ray.templates import design_space
 
 
 class Learner:
-    """What all layers of a run may learn from: what it was given, and what each of them measures.
+    """What all layers of a run may learn from: what it is given, and what each of them measures.
 
     It computes while a layer waits for it, in that layer's lease of the cores.
 
     Args:
-        experience: What was measured before.
         run: Folder of the run.
         target: What is tuned for.
         machine: The device, in words.
     """
 
-    def __init__(self, experience: Experience, *, run: Place, target: Target, machine: str) -> None:
-        self._experience, self._run = experience, run
-        self._target, self._machine = target, machine
+    def __init__(self, *, run: Place, target: Target, machine: str) -> None:
+        self._run, self._target, self._machine = run, target, machine
         self._lessons = LessonJournal(run)
 
     def damaged(self) -> list[str]:
         """Names of parts of the lessons that could not be read."""
         return self._lessons.damaged
 
-    def past(self, task: LayerTask, round_: int) -> Past | None:
+    def past(self, experience: Experience, task: LayerTask, round_: int) -> Past | None:
         """What is known of others before a round of a layer; the same again if it is asked again.
 
         Raises:
@@ -51,53 +49,51 @@ class Learner:
         others = [source for source in found if source.task != task.key]
         space = design_space(task, self._target)
         numbers = {**of_task(task), **of_device(self._machine)}
-        return past_of(space, numbers, [*self._experience.sources, *others])
-
-
-class LearnerActor(Learner):
-    """A learner in a process of its own.
-
-    Args:
-        experience: One reference to it, in a tuple: what is inside one, Ray hands on as it is.
-        how: See `Learner`.
-    """
-
-    def __init__(self, experience: tuple[Any], **how: Any) -> None:
-        super().__init__(ray.get(experience[0]), **how)
+        return past_of(space, numbers, [*experience.sources, *others])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskedLearner:
+class Teacher:
+    """The learner of a run, as its other processes know it.
+
+    Attributes:
+        actor: Handle of the learner. Ray starts it again if it dies.
+        experience: Reference to what was measured before. It goes with every question: an actor
+            that is started again is given nothing.
+    """
+
+    actor: Any
+    experience: Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AskedTeacher:
     """The lessons of one layer.
 
     Attributes:
-        learner: Handle of the actor.
+        teacher: Who is asked.
         task: The layer's.
     """
 
-    learner: Any
+    teacher: Teacher
     task: LayerTask
 
     def at(self, round_: int) -> Past | None:
         """See `learning.lessons.Lessons`."""
-        past: Past | None = ray.get(self.learner.past.remote(self.task, round_))
+        teacher = self.teacher
+        asked = teacher.actor.past.remote(teacher.experience, self.task, round_)
+        past: Past | None = ray.get(asked)
         return past
 
 
-def start_learner(experience: Any, *, run: Place, target: Target, machine: str) -> Any:
-    """A learner on this node; it works until it is killed.
-
-    Args:
-        experience: Reference to one. Keep it: a learner that Ray starts again needs it again.
-        run: See `Learner`.
-        target: See `Learner`.
-        machine: See `Learner`.
-    """
+def start_learner(experience: Experience, *, run: Place, target: Target, machine: str) -> Teacher:
+    """A learner on this node; it works until it is killed."""
     here = ray.get_runtime_context().get_node_id()
-    actor = ray.remote(LearnerActor).options(
+    actor = ray.remote(Learner).options(
         num_cpus=0,
         max_restarts=-1,
         max_task_retries=-1,
         scheduling_strategy=NodeAffinitySchedulingStrategy(here, soft=False),
     )
-    return actor.remote((experience,), run=run, target=target, machine=machine)
+    started = actor.remote(run=run, target=target, machine=machine)
+    return Teacher(actor=started, experience=ray.put(experience))

@@ -26,6 +26,7 @@ from chameleon_ray.templates import template_version
 
 if TYPE_CHECKING:
     from chameleon_ray.coordinator import Report
+    from chameleon_ray.learner import Teacher
 
 _PACKAGES = ("ray", "apache-tvm", "torch", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
 _POLL_SECONDS = 0.25
@@ -198,12 +199,12 @@ class _Run:
         from chameleon_ray.layer_trials import tune_layers
 
         self._devices: int = answer(self._coordinator.devices.remote(), then=_SAFE)
-        learner = self._learner(device)
+        teacher = self._teacher(device)
         layers, died = tune_layers(
             self._plan,
             self._coordinator,
             device,
-            learner=learner,
+            teacher=teacher,
             at_once=self._at_once,
             devices=self._devices,
             folder=self._folder.path,
@@ -211,8 +212,8 @@ class _Run:
         report = self._report()
         if report.error is not None:
             raise report.error
-        if learner is not None:
-            self._damaged += answer(learner.damaged.remote(), then=_SAFE)
+        if teacher is not None:
+            self._damaged += answer(teacher.actor.damaged.remote(), then=_SAFE)
         if died:
             raise MachineError(
                 f"a layer's process died: {died} Everything measured is safe; the same command "
@@ -220,17 +221,14 @@ class _Run:
             )
         return layers
 
-    def _learner(self, device: Device) -> Any:
-        """Handle of the actor that the layers learn from; None if they begin cold."""
-        import ray
-
+    def _teacher(self, device: Device) -> Teacher | None:
+        """The learner; None if the layers begin cold."""
         from chameleon_ray.learner import start_learner
 
         if self._plan.experience is None:
             return None
-        self._experience = ray.put(self._plan.experience)
         return start_learner(
-            self._experience,
+            self._plan.experience,
             run=self._folder.address,
             target=device.target,
             machine=device.machine,

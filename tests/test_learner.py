@@ -34,9 +34,9 @@ def cold(tmp_path_factory):
     return folder
 
 
-def learner(run, experience=None):
-    """As the actor of a run."""
-    return Learner(experience or Experience(), run=run, **KIND)
+def past(run, layer, round_, experience=None):
+    """What a learner says, asked in this process."""
+    return Learner(run=run, **KIND).past(experience or Experience(), LAYERS[layer], round_)
 
 
 class TestLearner:
@@ -44,8 +44,8 @@ class TestLearner:
 
     def test_of_the_other_layers_and_not_of_itself(self, cold):
         """What it has measured itself, its search knows already."""
-        past = learner(cold).past(LAYERS[4], 0)
-        assert past.used == (f"this run, {LAYERS[7].key}",)
+        known = past(cold, 4, 0)
+        assert known.used == (f"this run, {LAYERS[7].key}",)
 
     def test_asked_again_it_says_the_same_though_more_was_measured(self, cold, tmp_path):
         """So that a run that goes on takes the same way."""
@@ -53,20 +53,20 @@ class TestLearner:
         shutil.copytree(cold, run, ignore=shutil.ignore_patterns("lessons-*"))
         parts = sorted(run.glob("records-*.parquet"))
         later = [part.rename(tmp_path / part.name) for part in parts[len(parts) // 2 :]]
-        before = learner(run).past(LAYERS[4], 0)
+        before = past(run, 4, 0)
         for part in later:
             part.rename(run / part.name)
-        again, newer = learner(run).past(LAYERS[4], 0), learner(run).past(LAYERS[4], 1)
+        again, newer = past(run, 4, 0), past(run, 4, 1)
         assert again.digest == before.digest != newer.digest
 
     def test_nothing_measured_nothing_taught(self, tmp_path):
         """The first layer of a first run begins cold."""
-        assert learner(tmp_path).past(LAYERS[4], 0) is None
+        assert past(tmp_path, 4, 0) is None
 
     def test_of_what_it_was_given(self, cold, tmp_path):
         """Also of the same layer in an earlier run: nobody knows more of it."""
-        past = learner(tmp_path, learn_from([str(cold)])).past(LAYERS[4], 0)
-        assert past.used == tuple(f"cold, {LAYERS[at].key}" for at in (4, 7))
+        known = past(tmp_path, 4, 0, learn_from([str(cold)]))
+        assert known.used == tuple(f"cold, {LAYERS[at].key}" for at in (4, 7))
 
 
 class TestRuns:
