@@ -214,14 +214,14 @@ def _replay(
                 done = search(
                     space,
                     policy,
-                    name=name,
+                    name=f"{name}, warm" if past or agent else name,
                     trials=trials,
                     seed=seed,
                     sleep=sleep,
                     past=past,
                     weights=agent.weights if agent else None,
                 )
-                found.setdefault(name, []).append(done)
+                found.setdefault(done.policy, []).append(done)
                 print(replay_report.line(done, trials=trials), file=sys.stderr, flush=True)
                 if as_json:
                     print_json(done.to_json())

@@ -215,7 +215,8 @@ def past_of_others(experience: Experience | None, recorded: RecordedSpace) -> Pa
 
     experience.check_untrained_on(recorded.name)
     past, line = experience.of_others(of_recorded(recorded))
-    print(f"{line}.", file=sys.stderr)
+    begins = "; walks begin with the agent" if experience.agent else ""
+    print(f"{line}{begins}.", file=sys.stderr)
     if past is None and experience.agent is None:
         raise SettingsError(
             f"--learn-from: nothing of it is of another device or layer with the knobs of "

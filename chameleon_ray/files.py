@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -45,10 +46,10 @@ def check_out(path: Path, endings: Sequence[str]) -> None:
         raise SettingsError(f"--out: {path} is a folder; give a file.")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):  # some folders refuse though they are ours
+            pass
     except OSError as error:
         raise unwritable(path, error) from None
-    if not os.access(path.parent, os.W_OK):
-        raise unwritable(path, PermissionError("no permission"))
 
 
 def unwritable(path: Path, error: OSError) -> SettingsError:

@@ -6,7 +6,6 @@ import hashlib
 import numbers
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +13,7 @@ import numpy as np
 from chameleon_ray.derived import products_of
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.learning.past import Past, past_of
-from chameleon_ray.learning.reading import Experience, learn_from as read_experience
+from chameleon_ray.learning.reading import Experience, learn_from as read_experience, places_of
 from chameleon_ray.machine import cpu_brand
 from chameleon_ray.presets import load_policy
 from chameleon_ray.restrictions import Restriction, Restrictions
@@ -69,6 +68,11 @@ class FunctionPlan:
     def learns_from(self) -> str:
         """What was measured of others, or before, in words."""
         return self.experience.words or NOTHING
+
+    @property
+    def remarks(self) -> str:
+        """What of that could not be used, in words."""
+        return "; ".join(self.experience.remarks)
 
     def to_json(self) -> dict[str, Any]:
         """The run's manifest. How far a run goes (trials) is no part of it."""
@@ -148,14 +152,8 @@ def make_function_plan(
 
 def _experience(learn_from: Place | Sequence[Place], run: Place | None) -> Experience:
     """What is meant by it, read."""
-    places = [learn_from] if isinstance(learn_from, str | Path) else learn_from
-    if not isinstance(places, Sequence) or not all(isinstance(p, str | Path) for p in places):
-        raise SettingsError(
-            f"learn_from: {learn_from!r} is not a list of run folders and recorded spaces."
-        )
-    if not places:
-        return Experience()
-    return read_experience([str(place) for place in places], besides=run)
+    places = places_of(learn_from, "learn_from")
+    return read_experience(places, besides=run) if places else Experience()
 
 
 def _past(experience: Experience, space: DesignSpace, tunables: Tunables) -> Past | None:
@@ -163,8 +161,8 @@ def _past(experience: Experience, space: DesignSpace, tunables: Tunables) -> Pas
     past = past_of(space, {}, experience.sources)
     if experience.sources and past is None:
         raise SettingsError(
-            "learn_from: nothing of it has the knobs of this function: "
-            f"{', '.join(tunables.values)}."
+            "learn_from: nothing of it has the knobs of this function (of texts and fractions, "
+            f"the same list of them): {', '.join(tunables.values)}."
         )
     return past
 

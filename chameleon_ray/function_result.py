@@ -35,7 +35,7 @@ class FunctionResult:
         policy: Name of the policy.
         seed: Of every random choice.
         run: The run folder; empty if nothing was written.
-        learned_from: What the search began with, in words.
+        learned_from: What the search began with, in words, and what of it could not be used.
         damaged: Names of damaged journal files that were set aside; what they held was measured
             again.
     """

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.learning.reading import Experience, learn_from as learn_from_places, prior
+from chameleon_ray.learning.past import has_knobs_of
+from chameleon_ray.learning.reading import (
+    Experience,
+    learn_from as learn_from_places,
+    places_of,
+    prior,
+)
 from chameleon_ray.machine import free_memory
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
@@ -18,6 +24,7 @@ from chameleon_ray.run_folder import NOTHING
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.storage import Place
 from chameleon_ray.tasks import Layer, Target
+from chameleon_ray.templates import design_space
 
 _OWN_ENV = "(own)"  # what an env is called that is no preset
 _MOST_AT_ONCE = 16
@@ -128,10 +135,13 @@ def make_plan(
         if isinstance(network, str)
         else network
     )
+    chosen = choose_layers(whole.layers, layers)
     experience, learns_from = None, NOTHING
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
-        experience, learns_from = _experience(learn_from, run, use_prior=use_prior and by_us)
+        given = _given(learn_from, run)
+        _check_of_use(given, chosen, target)
+        experience, learns_from = _with_prior(given, use_prior=use_prior and by_us)
         experience.check_all([(policy_name, policy_settings)])
     return Plan(
         network=whole,
@@ -139,7 +149,7 @@ def make_plan(
         env=env_settings,
         policy_name=policy_name,
         policy=policy_settings,
-        layers=choose_layers(whole.layers, layers),
+        layers=chosen,
         target=target,
         trials=trials or policy_settings.measurements,
         time_budget_seconds=time_budget_seconds,
@@ -151,13 +161,16 @@ def make_plan(
     )
 
 
-def _experience(
-    learn_from: Sequence[str] | Experience, run: Place | None, *, use_prior: bool
-) -> tuple[Experience, str]:
-    """What is meant by it, read, with what ships; and what that is, in words."""
-    given = learn_from
-    if not isinstance(given, Experience):
-        given = learn_from_places(given, besides=run) if given else Experience()
+def _given(learn_from: Sequence[str] | Experience, run: Place | None) -> Experience:
+    """What is meant by it, read."""
+    if isinstance(learn_from, Experience):
+        return learn_from
+    places = places_of(learn_from, "learn_from")
+    return learn_from_places(places, besides=run) if places else Experience()
+
+
+def _with_prior(given: Experience, *, use_prior: bool) -> tuple[Experience, str]:
+    """The same with what ships, and what both are, in words."""
     ours = prior() if use_prior else Experience()
     words = [
         "each other",
@@ -165,6 +178,21 @@ def _experience(
         f"--learn-from: {given.words}" if given.words else "",
     ]
     return given.and_(ours), "; ".join(filter(None, words))
+
+
+def _check_of_use(experience: Experience, layers: Sequence[Layer], target: Target) -> None:
+    """Whether anything that was measured says something of a layer.
+
+    Raises:
+        SettingsError: Nothing does.
+    """
+    spaces = [design_space(layer.task, target) for layer in layers]
+    others = [s for s in experience.sources if not any(has_knobs_of(s, space) for space in spaces)]
+    if experience.sources and len(others) == len(experience.sources) and not experience.agent:
+        raise SettingsError(
+            f"--learn-from: nothing of it has the knobs of a layer: {others[0].name} has "
+            f"{', '.join(knob.name for knob in others[0].space.knobs)}. Leave it out."
+        )
 
 
 def _in_blocks_for(env: Env, target: Target) -> Target:

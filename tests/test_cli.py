@@ -103,7 +103,7 @@ def test_tune_passes_everything_on(tuner, call, tmp_path):
         *["tune", "resnet18", "--env", "simulated", "--policy", "random", "--layers", "11, 4"],
         *["--trials", "8", "--time-budget", "1.5h", "--run", tmp_path / "run", "--seed", "3"],
         *["--address", "auto", "--device", "EPYC", "--input", "1x3x8x8", "--trust"],
-        *["--learn-from", "gemm_RTX_2080_Ti"],
+        *["--learn-from", "gemm_RTX_2080_Ti", "--no-prior"],
     )
     assert code == 0
     (made,) = tuner.calls
@@ -119,6 +119,7 @@ def test_tune_passes_everything_on(tuner, call, tmp_path):
             "seed": 3,
             "address": "auto",
             "device": "EPYC",
+            "use_prior": False,
             "cold": False,
         }
     ]

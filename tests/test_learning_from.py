@@ -15,9 +15,9 @@ from chameleon_ray.learning.agent_file import AgentFile, save_agent
 from chameleon_ray.learning.journal import COLUMNS, sources_of_run, sources_of_table
 from chameleon_ray.learning.lessons import LessonJournal
 from chameleon_ray.learning.reading import PRIOR, learn_from, prior
-from chameleon_ray.learning.sources import MOST_ROWS
+from chameleon_ray.learning.sources import MOST_ROWS, of_recorded
 from chameleon_ray.measure import Measurement, Outcome, Purpose
-from chameleon_ray.measure.recorded import find_recorded
+from chameleon_ray.measure.recorded import find_recorded, load_recorded
 from chameleon_ray.plan import make_plan
 from chameleon_ray.records import Journal, Provenance
 from chameleon_ray.tasks import Conv2d, Target
@@ -359,15 +359,77 @@ class TestPrior:
         assert {source.numbers["lanes"] for source in experience.sources} == {8, 16}
         assert {source.numbers["processors"] for source in experience.sources} == {1, 2}
 
-    def test_it_is_taken_on_a_real_cpu_and_not_where_it_is_not_wanted(self):
+    def test_it_is_taken_on_a_real_cpu_and_not_where_it_is_not_wanted(self, tmp_path, configs):
         """Neither on a simulated device, nor cold, nor where evidence is sought."""
         of_cpu = partial(make_plan, "resnet18", policy="chameleon", layers=[4], trials=8, seed=0)
         assert of_cpu(env="cpu").experience.sources == prior().sources
         assert of_cpu(env="simulated").experience.sources == ()
         assert of_cpu(env="cpu", use_prior=False).experience.sources == ()
         assert of_cpu(env="cpu", cold=True).experience is None
-        given = of_cpu(env="cpu", learn_from=["gemm_RTX_2080_Ti"]).experience.sources
-        assert [s.name for s in given[:2]] == ["gemm_RTX_2080_Ti", prior().sources[0].name]
+        run = a_run(tmp_path / "mine", [measured(configs[0])])
+        given = of_cpu(env="cpu", learn_from=str(run)).experience.sources
+        assert [s.name for s in given[:2]] == [f"mine, {TASK.key}", prior().sources[0].name]
+
+    @pytest.mark.parametrize("env", ["cpu", "simulated"])
+    def test_histories_of_other_knobs_are_refused(self, env):
+        """Whether or not there is something else to learn from."""
+        with pytest.raises(SettingsError, match="nothing of it has the knobs of a layer"):
+            make_plan(
+                "resnet18",
+                env=env,
+                policy="chameleon",
+                layers=[4],
+                trials=8,
+                seed=0,
+                learn_from=["gemm_RTX_2080_Ti"],
+            )
+
+    @pytest.mark.parametrize("given", [3, [3], {"a": 1}])
+    def test_no_places(self, given):
+        """With the argument's name."""
+        with pytest.raises(SettingsError, match=r"learn_from: .* is no list of run folders"):
+            make_plan(
+                "resnet18",
+                env="simulated",
+                policy="chameleon",
+                layers=[4],
+                trials=8,
+                seed=0,
+                learn_from=given,
+            )
+
+
+class TestEvidence:
+    """A space's own times are no history, whatever they are called."""
+
+    @pytest.fixture
+    def whole(self):
+        """A shipped space as a source."""
+        return of_recorded(load_recorded("convolution_A4000"))
+
+    @pytest.mark.parametrize("changed", ["device", "a part", "another unit", "noise"])
+    def test_copies_are_recognised(self, whole, changed):
+        """Under another name: whole, a tenth of it, in milliseconds, measured once more."""
+        rng = np.random.default_rng(0)
+        rows = np.arange(len(whole.configs))
+        if changed == "a part":
+            rows = rng.choice(rows, len(rows) // 10, replace=False)
+        factor = 1000 if changed == "another unit" else 1
+        noise = rng.normal(0, 0.01, len(rows)) if changed == "noise" else 0
+        copy = replace(
+            whole,
+            device="A GPU of somebody else",
+            configs=whole.configs[rows],
+            seconds=whole.seconds[rows] * factor * np.exp(noise),
+        )
+        assert whole.same_as(copy)
+        assert copy.same_as(whole)
+
+    def test_another_device_is_another_device(self, whole):
+        """Though it be a similar one."""
+        rng = np.random.default_rng(0)
+        spread = np.exp(rng.normal(0, 0.1, len(whole.seconds)))
+        assert not whole.same_as(replace(whole, device="B", seconds=whole.seconds * spread))
 
 
 class TestAgents:

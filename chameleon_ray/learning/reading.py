@@ -131,6 +131,20 @@ def prior() -> Experience:
     return learn_from([_OWN_NAME]) if PRIOR.is_file() else Experience()
 
 
+def places_of(given: object, argument: str) -> list[str]:
+    """What a call names, one place or several, as a list.
+
+    Raises:
+        SettingsError: It is neither a path nor a sequence of paths.
+    """
+    places = [given] if isinstance(given, str | Path) else given
+    if places is None:
+        return []
+    if not isinstance(places, Sequence) or not all(isinstance(p, str | Path) for p in places):
+        raise SettingsError(f"{argument}: {given!r} is no list of run folders and recorded spaces.")
+    return [str(place) for place in places]
+
+
 def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experience:
     """Read what `--learn-from` names.
 
@@ -153,14 +167,16 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
     if len(agents) > 1:
         raise SettingsError("--learn-from: a search begins with one agent; give one .safetensors.")
     for place in (place for place in places if not place.endswith(_AGENT)):
-        before, told = len(sources), len(remarks)
+        before, told, measured = len(sources), len(remarks), False
         for source, remark in _read(place, besides):
+            measured |= source is not None
             if source is not None and source.digest not in known:
                 known.add(source.digest)
                 sources.append(source)
             remarks += [remark] if remark else []
         if len(sources) == before and len(remarks) == told:
-            remarks.append(f"{place}: nothing that is not known from the others")
+            known_already = "nothing that is not known from the others"
+            remarks.append(f"{place!r}: {known_already if measured else 'no measurements'}")
     if not sources and not agents:
         why = f" ({'; '.join(remarks)})" if remarks else ""
         raise SettingsError(
@@ -204,7 +220,9 @@ def _of_folder(place: str, besides: Place | None) -> Iterator[tuple[Source | Non
     folder = open_folder(place)
     own = open_folder(besides).address if besides is not None else ""
     if folder.address == own:
-        raise SettingsError(f"--learn-from: {place}: the run itself; it goes on without.")
+        raise SettingsError(
+            f"--learn-from: {place}: the run itself, which knows what it measured: leave it out."
+        )
     names = folder.names()
     if MANIFEST in names:
         yield from _of_run(place, folder.title)

@@ -11,10 +11,11 @@ import numpy.typing as npt
 
 from chameleon_ray.learning.numbers import Numbers, of_device, of_task
 from chameleon_ray.measure.recorded import RecordedSpace, kernel_of
-from chameleon_ray.space import Configs, DesignSpace, Vector
+from chameleon_ray.space import Configs, DesignSpace, Listing, Vector
 
 FLOOR = -2.5  # of a label: a twelfth of the best is as bad as a failure
-_CUT = 1e-3  # times in files are cut to four digits
+_ENOUGH = 8  # configs that two sources share, from which their times tell whether they are one
+_NOISE = 0.03  # standard deviation of the logarithm of their ratios, up to which they are
 MOST_ROWS = 10_000  # of one source; the best half of them and a random one
 
 
@@ -59,14 +60,34 @@ class Source:
         return hashed.hexdigest()[:16]
 
     def same_as(self, other: Source) -> bool:
-        """Whether both are of one task on one device: then one says too much of the other."""
+        """Whether both are of one task on one device: then one says too much of the other.
+
+        By their names, or by their times: those of a part, in another unit, or measured anew.
+        """
         if self.task == other.task and _same_device(self.device, other.device):
             return True
-        return self.configs.shape == other.configs.shape and bool(
-            np.allclose(
-                np.sort(self.seconds), np.sort(other.seconds), rtol=_CUT, atol=0, equal_nan=True
-            )
-        )
+        ratios = _ratios(self, other)
+        return len(ratios) >= _ENOUGH and float(ratios.std()) < _NOISE
+
+
+def _ratios(one: Source, other: Source) -> Vector:
+    """The logarithms of the ratio of their times, of what both have measured, `(n,)`."""
+    columns = {knob.name: at for at, knob in enumerate(other.space.knobs)}
+    if columns.keys() != {knob.name for knob in one.space.knobs}:
+        return np.empty(0, dtype=np.float32)
+    places = []
+    for knob in one.space.knobs:
+        at = columns[knob.name]
+        mine = {choice: place for place, choice in enumerate(knob.choices)}
+        theirs = np.array([mine.get(choice, -1) for choice in other.space.knobs[at].choices])
+        places.append(theirs[other.configs[:, at]])
+    translated = np.array(places, dtype=np.int32).T
+    known = np.flatnonzero((translated >= 0).all(axis=1))
+    found = Listing(one.space, one.configs).find(translated[known])
+    seconds = one.seconds[found], other.seconds[known]
+    both = (found >= 0) & np.isfinite(seconds[0]) & np.isfinite(seconds[1])
+    ratios: Vector = np.log(seconds[0][both] / seconds[1][both])
+    return ratios
 
 
 def _same_device(one: str, other: str) -> bool:
