@@ -168,6 +168,7 @@ class _Run:
             compiler=device.compiler,
             template=template_version(device.target),
             learns_from=plan.learns_from,
+            taught_by=plan.taught_by,
         )
         self._folder.begin(manifest, layers=tuple(layer.index for layer in plan.layers))
 

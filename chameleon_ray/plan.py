@@ -20,7 +20,7 @@ from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.presets import load_env, load_policy
-from chameleon_ray.run_folder import NOTHING
+from chameleon_ray.run_folder import NOTHING, taught_by
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.storage import Place
 from chameleon_ray.tasks import Layer, Target
@@ -40,6 +40,7 @@ class Plan:
         network: Whole; `layers` are those of it that are tuned.
         target: On this machine; the nodes of a cluster have theirs.
         experience: What the layers learn from besides each other; None if they begin cold.
+        taught_by: Digests of the sources that were given.
         learns_from: What all of that is, in words: the same words of the same measurements.
         device: Words that the machine's name has which the run measures on.
     """
@@ -58,6 +59,7 @@ class Plan:
     device: str
     experience: Experience | None
     learns_from: str
+    taught_by: tuple[str, ...]
     started: float = field(default_factory=time.time)
 
     @property
@@ -136,7 +138,7 @@ def make_plan(
         else network
     )
     chosen = choose_layers(whole.layers, layers)
-    experience, learns_from = None, NOTHING
+    experience, learns_from, given = None, NOTHING, Experience()
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
         given = _given(learn_from, run)
@@ -158,15 +160,18 @@ def make_plan(
         device=device,
         experience=experience,
         learns_from=learns_from,
+        taught_by=tuple(source.digest for source in given.sources),
     )
 
 
 def _given(learn_from: Sequence[str] | Experience, run: Place | None) -> Experience:
-    """What is meant by it, read."""
-    if isinstance(learn_from, Experience):
-        return learn_from
-    places = places_of(learn_from, "learn_from")
-    return learn_from_places(places, besides=run) if places else Experience()
+    """What is meant by it, read; of that, what the run began with, if it has begun."""
+    given = learn_from
+    if not isinstance(given, Experience):
+        places = places_of(given, "learn_from")
+        given = learn_from_places(places, besides=run) if places else Experience()
+    began_with = taught_by(run) if run is not None else None
+    return given if began_with is None else given.only(began_with)
 
 
 def _with_prior(given: Experience, *, use_prior: bool) -> tuple[Experience, str]:

@@ -21,7 +21,7 @@ from chameleon_ray.settings import Policy
 from chameleon_ray.storage import Place, open_folder, reason
 
 MANIFEST = "run.json"
-_WORDS = ("description", "untuned")  # of a manifest: they change nothing
+_WORDS = ("description", "untuned", "taught_by")  # of a manifest: they change nothing
 NOTHING = "nothing"  # what the layers of older runs learned from
 LESSONS = "lessons"  # parts with this name: what a layer was taught, and when
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
@@ -44,6 +44,8 @@ class Manifest:
     Attributes:
         model: The layers of a network that is not the paper's (`Network.to_json`).
         learns_from: What its layers learn from, in words.
+        taught_by: Digests of the sources that it was given: it goes on with these, whatever else
+            has come to lie beside them.
     """
 
     network: str
@@ -57,6 +59,7 @@ class Manifest:
     compiler: str
     template: str
     learns_from: str = NOTHING
+    taught_by: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """As plain values."""
@@ -198,6 +201,19 @@ class RunFolder:
 def _tells_of_nothing(name: str) -> bool:
     """Whether a file of a run is there before anything is measured: our own, or of its lessons."""
     return name in {*OWN_FILES, MANIFEST} or name.startswith(f"{LESSONS}-")
+
+
+def taught_by(place: Place) -> list[str] | None:
+    """Digests of the sources that a run began with; None if it has not begun.
+
+    Raises:
+        RunFolderError: Nothing here can open such a URL.
+    """
+    try:
+        known = json.loads(open_folder(place).read(MANIFEST))
+        return [str(digest) for digest in known["taught_by"]]
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
 
 
 def new_folder(what: str) -> str:

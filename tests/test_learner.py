@@ -107,6 +107,18 @@ class TestRuns:
         assert found[1].config == best.config
         assert layer.best_seconds <= best.seconds
 
+    def test_more_in_the_folder_that_it_learns_from_changes_nothing(self, cold, tmp_path):
+        """It goes on with what it began with, and so measures nothing twice."""
+        runs = tmp_path / "runs"
+        shutil.copytree(cold, runs / "first")
+        how = {"learn_from": str(runs), "layers": [7]}
+        a_run(runs / "mine", trials=5, **how)
+        before = rows(runs / "mine")
+        a_run(runs / "other", cold=True, trials=5)
+        (layer,) = a_run(runs / "mine", trials=10, **how).layers
+        assert layer.measurements == 10
+        assert before <= rows(runs / "mine")
+
     def test_another_past_is_another_run(self, cold, tmp_path):
         """Going on without what it began with would lead elsewhere: it is refused, in words."""
         run = tmp_path / "run"

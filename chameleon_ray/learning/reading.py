@@ -64,6 +64,11 @@ class Experience:
         new = [source for source in others.sources if source.digest not in known]
         return replace(self, sources=(*self.sources, *new))
 
+    def only(self, digests: Collection[str]) -> Experience:
+        """The same with some of the sources alone."""
+        kept = tuple(source for source in self.sources if source.digest in digests)
+        return replace(self, sources=kept)
+
     def without_tasks(self, keys: Collection[str]) -> Experience:
         """The same without what was measured of some tasks, on whatever device.
 
