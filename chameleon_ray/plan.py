@@ -142,7 +142,8 @@ def make_plan(
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
         given = _given(learn_from, run)
-        _check_of_use(given, chosen, target)
+        if given.sources and not given.agent and not env_settings.on_gpus:
+            _check_of_use(given, chosen, target)  # a GPU's knobs are known where it is
         experience, learns_from = _with_prior(given, use_prior=use_prior and by_us)
         experience.check_all([(policy_name, policy_settings)])
     return Plan(
@@ -192,11 +193,11 @@ def _check_of_use(experience: Experience, layers: Sequence[Layer], target: Targe
         SettingsError: Nothing does.
     """
     spaces = [design_space(layer.task, target) for layer in layers]
-    others = [s for s in experience.sources if not any(has_knobs_of(s, space) for space in spaces)]
-    if experience.sources and len(others) == len(experience.sources) and not experience.agent:
+    if not any(has_knobs_of(source, space) for source in experience.sources for space in spaces):
+        first = experience.sources[0]
         raise SettingsError(
-            f"--learn-from: nothing of it has the knobs of a layer: {others[0].name} has "
-            f"{', '.join(knob.name for knob in others[0].space.knobs)}. Leave it out."
+            f"--learn-from: nothing of it has the knobs of a layer: {first.name} has "
+            f"{', '.join(knob.name for knob in first.space.knobs)}. Leave it out."
         )
 
 

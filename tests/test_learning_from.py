@@ -384,6 +384,12 @@ class TestPrior:
                 learn_from=["gemm_RTX_2080_Ti"],
             )
 
+    @pytest.mark.parametrize("places", [[], ["gemm_RTX_2080_Ti"]])
+    def test_a_gpu_that_is_elsewhere_is_planned_for(self, places):
+        """Which knobs its layers have is known where it is."""
+        how = {"policy": "chameleon", "layers": [4], "trials": 8, "seed": 0, "learn_from": places}
+        assert len(make_plan("resnet18", env="cuda", **how).taught_by) == len(places)
+
     @pytest.mark.parametrize("given", [3, [3], {"a": 1}])
     def test_no_places(self, given):
         """With the argument's name."""
