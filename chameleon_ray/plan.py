@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.learning.past import has_knobs_of
 from chameleon_ray.learning.reading import (
     Experience,
     learn_from as learn_from_places,
     places_of,
     prior,
 )
+from chameleon_ray.learning.sources import has_knobs_of
 from chameleon_ray.machine import free_memory
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
@@ -132,18 +132,15 @@ def make_plan(
     if cold and learn_from:
         raise SettingsError("--cold and --learn-from: a cold run learns from nothing; give one.")
     target = target_here(env_settings)
-    whole = (
-        look_up(network, _in_blocks_for(env_settings, target), inputs, trust=trust)
-        if isinstance(network, str)
-        else network
-    )
+    blocks = _in_blocks_for(env_settings, target)
+    whole = look_up(network, blocks, inputs, trust=trust) if isinstance(network, str) else network
     chosen = choose_layers(whole.layers, layers)
     experience, learns_from, given = None, NOTHING, Experience()
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
         given = _given(learn_from, run)
         if given.sources and not given.agent and not env_settings.on_gpus:
-            _check_of_use(given, chosen, target)  # a GPU's knobs are known where it is
+            _check_of_use(given, chosen, blocks)  # a GPU's knobs are known where it is
         experience, learns_from = _with_prior(given, use_prior=use_prior and by_us)
         experience.check_all([(policy_name, policy_settings)])
     return Plan(

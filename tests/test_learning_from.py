@@ -390,6 +390,14 @@ class TestPrior:
         how = {"policy": "chameleon", "layers": [4], "trials": 8, "seed": 0, "learn_from": places}
         assert len(make_plan("resnet18", env="cuda", **how).taught_by) == len(places)
 
+    def test_a_model_of_narrower_vectors_is_planned_for(self, tmp_path):
+        """Its channels are in blocks of its own, whatever this machine has."""
+        (tmp_path / "narrow.yaml").write_text("model: haswell\n")
+        how = {"policy": "chameleon", "layers": [4], "trials": 8, "seed": 0}
+        env = str(tmp_path / "narrow.yaml")
+        plan = make_plan("torchvision:resnet18", env=env, learn_from=[str(PRIOR)], **how)
+        assert len(plan.taught_by) == len(prior().sources)
+
     @pytest.mark.parametrize("given", [3, [3], {"a": 1}])
     def test_no_places(self, given):
         """With the argument's name."""

@@ -7,8 +7,8 @@ import pytest
 from pasts import a_kernel, a_source, seconds_of
 
 from chameleon_ray.learning.numbers import of_device, of_task
-from chameleon_ray.learning.past import draft_of, has_knobs_of, past_of
-from chameleon_ray.learning.sources import FLOOR, kept_rows, labels_of, without
+from chameleon_ray.learning.past import draft_of, past_of
+from chameleon_ray.learning.sources import FLOOR, has_knobs_of, kept_rows, labels_of, without
 from chameleon_ray.space import Constraint, DesignSpace, options, split
 from chameleon_ray.tasks import Conv2d, Matmul, Target
 from chameleon_ray.templates import default_config, design_space

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.learning.numbers import Numbers
-from chameleon_ray.learning.sources import FLOOR, Source, kept_rows
+from chameleon_ray.learning.sources import FLOOR, Source, has_knobs_of, kept_rows
 from chameleon_ray.space import Configs, DesignSpace, Features, Vector
 
 Opinions = npt.NDArray[np.float32]
@@ -152,18 +152,6 @@ def _distance(one: Numbers, other: Numbers) -> float:
         return math.inf
     ratios = np.array([(one[name] + 1) / (other[name] + 1) for name in shared])
     return float(np.abs(np.log2(ratios)).mean())
-
-
-def has_knobs_of(source: Source, space: DesignSpace) -> bool:
-    """Whether a source's configs are made of the same knobs, be their choices others.
-
-    Choices that are places in a list, of texts or of fractions, say nothing where it is another.
-    """
-    return _shape(source.space) == _shape(space)
-
-
-def _shape(space: DesignSpace) -> set[tuple[str, int, tuple[str, ...]]]:
-    return {(knob.name, len(knob.choices[0]), knob.labels) for knob in space.knobs}
 
 
 def _shared_features(space: DesignSpace, sources: Sequence[Source]) -> list[str]:

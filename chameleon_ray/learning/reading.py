@@ -11,8 +11,8 @@ from pathlib import Path
 from chameleon_ray.errors import ChameleonError, SettingsError
 from chameleon_ray.learning.agent_file import AgentFile, load_agent
 from chameleon_ray.learning.journal import COLUMNS, sources_of_run, sources_of_table
-from chameleon_ray.learning.past import Past, has_knobs_of, past_of
-from chameleon_ray.learning.sources import Source, of_recorded, without
+from chameleon_ray.learning.past import Past, past_of
+from chameleon_ray.learning.sources import Source, has_knobs_of, of_recorded, without
 from chameleon_ray.measure.recorded import load_recorded, shipped
 from chameleon_ray.run_folder import MANIFEST
 from chameleon_ray.settings import Policy, PpoSettings
@@ -165,23 +165,20 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
         RunFolderError: One of them cannot be read.
         UnknownNameError: It is neither a path nor the name of a shipped space.
     """
-    sources: list[Source] = []
+    sources: dict[str, Source] = {}
     remarks: list[str] = []
-    known: set[str] = set()
     agents = [load_agent(place) for place in places if place.endswith(_AGENT)]
     if len(agents) > 1:
         raise SettingsError("--learn-from: a search begins with one agent; give one .safetensors.")
     for place in (place for place in places if not place.endswith(_AGENT)):
-        before, told, measured = len(sources), len(remarks), False
-        for source, remark in _read(place, besides):
-            measured |= source is not None
-            if source is not None and source.digest not in known:
-                known.add(source.digest)
-                sources.append(source)
-            remarks += [remark] if remark else []
-        if len(sources) == before and len(remarks) == told:
-            known_already = "nothing that is not known from the others"
-            remarks.append(f"{place!r}: {known_already if measured else 'no measurements'}")
+        found = list(_read(place, besides))
+        there = {source.digest: source for source, _ in reversed(found) if source}
+        said = [remark for _, remark in found if remark]
+        if not said and there.keys() <= sources.keys():
+            nothing = "nothing that is not known from the others" if there else "no measurements"
+            said = [f"{place!r}: {nothing}"]
+        sources |= {digest: there[digest] for digest in reversed(there) if digest not in sources}
+        remarks += said
     if not sources and not agents:
         why = f" ({'; '.join(remarks)})" if remarks else ""
         raise SettingsError(
@@ -189,7 +186,7 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
             "folder of them, or a recorded space."
         )
     agent = agents[0] if agents else None
-    return Experience(sources=tuple(sources), remarks=tuple(remarks), agent=agent)
+    return Experience(sources=tuple(sources.values()), remarks=tuple(remarks), agent=agent)
 
 
 def _read(place: str, besides: Place | None) -> Iterator[tuple[Source | None, str]]:

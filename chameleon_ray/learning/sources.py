@@ -70,11 +70,23 @@ class Source:
         return len(ratios) >= _ENOUGH and float(ratios.std()) < _NOISE
 
 
+def has_knobs_of(source: Source, space: DesignSpace) -> bool:
+    """Whether a source's configs are made of the same knobs, be their choices others.
+
+    Choices that are places in a list, of texts or of fractions, say nothing where it is another.
+    """
+    return _shape(source.space) == _shape(space)
+
+
+def _shape(space: DesignSpace) -> set[tuple[str, int, tuple[str, ...]]]:
+    return {(knob.name, len(knob.choices[0]), knob.labels) for knob in space.knobs}
+
+
 def _ratios(one: Source, other: Source) -> Vector:
     """The logarithms of the ratio of their times, of what both have measured, `(n,)`."""
-    columns = {knob.name: at for at, knob in enumerate(other.space.knobs)}
-    if columns.keys() != {knob.name for knob in one.space.knobs}:
+    if not has_knobs_of(other, one.space):
         return np.empty(0, dtype=np.float32)
+    columns = {knob.name: at for at, knob in enumerate(other.space.knobs)}
     places = []
     for knob in one.space.knobs:
         at = columns[knob.name]
