@@ -15,7 +15,9 @@ import numpy.typing as npt
 import typer
 from paper_figures import quality
 
-from chameleon_ray.searches import SEARCHES, Search, Searches
+from chameleon_ray.compare import curves
+from chameleon_ray.scores import score_at
+from chameleon_ray.searches import SEARCHES, Searches
 
 
 def main(
@@ -26,22 +28,16 @@ def main(
     """Draw the mean over the seeds, a panel for each space."""
     found: dict[str, dict[str, list[npt.NDArray[np.float64]]]] = {}
     for folder in folders:
-        for search in sorted(Searches(folder / SEARCHES).all(), key=lambda one: one.key.space):
-            panel = found.setdefault(search.key.space, defaultdict(list))
-            panel[search.key.policy].append(_scores(search)[:trials])
+        for curve in sorted(curves(Searches(folder / SEARCHES).all()), key=lambda one: one.space):
+            scores = score_at(curve, range(1, min(trials, len(curve.best_seconds)) + 1))
+            found.setdefault(curve.space, defaultdict(list))[curve.policy].append(scores)
     means = {
         f"{space} ({len(next(iter(panel.values())))} seeds)": {
-            policy: np.mean(curves, axis=0) for policy, curves in sorted(panel.items())
+            policy: np.mean(values, axis=0) for policy, values in sorted(panel.items())
         }
         for space, panel in found.items()
     }
     quality(means, out, first=1)
-
-
-def _scores(search: Search) -> npt.NDArray[np.float64]:
-    """The optimum over the best found, after each attempt; 0 before the first success."""
-    best = np.array([one or np.inf for one in search.best_seconds])
-    return (search.reference_seconds or np.nan) / best
 
 
 if __name__ == "__main__":

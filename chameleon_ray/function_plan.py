@@ -69,11 +69,6 @@ class FunctionPlan:
         """What was measured of others, or before, in words."""
         return self.experience.words or NOTHING
 
-    @property
-    def remarks(self) -> str:
-        """What of that could not be used, in words."""
-        return "; ".join(self.experience.remarks)
-
     def to_json(self) -> dict[str, Any]:
         """The run's manifest. How far a run goes (trials) is no part of it."""
         return {

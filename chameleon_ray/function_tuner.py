@@ -212,7 +212,7 @@ def _result(
         policy=plan.policy_name,
         seed=plan.seed,
         run=run,
-        learned_from="; ".join(filter(None, [plan.learns_from, plan.remarks])),
+        learned_from="; ".join([plan.learns_from, *plan.experience.remarks]),
         damaged=tuple(damaged),
     )
 

@@ -22,7 +22,7 @@ from chameleon_ray.storage import Place, open_folder, reason
 
 MANIFEST = "run.json"
 _WORDS = ("description", "untuned", "taught_by")  # of a manifest: they change nothing
-NOTHING = "nothing"  # what the layers of older runs learned from
+NOTHING = "nothing"  # what cold runs learn from, and older ones did
 LESSONS = "lessons"  # parts with this name: what a layer was taught, and when
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 
