@@ -13,7 +13,7 @@ import numpy as np
 from chameleon_ray.derived import products_of
 from chameleon_ray.errors import SettingsError, UnknownNameError
 from chameleon_ray.learning.past import Past, past_of
-from chameleon_ray.learning.reading import Experience, learn_from as read_experience, places_of
+from chameleon_ray.learning.reading import Experience, given_to
 from chameleon_ray.machine import cpu_brand
 from chameleon_ray.presets import load_policy
 from chameleon_ray.restrictions import Restriction, Restrictions
@@ -84,6 +84,7 @@ class FunctionPlan:
             "seed": self.seed,
             "machine": cpu_brand(),
             "learns_from": self.learns_from,
+            "taught_by": self.experience.digests,
         }
 
 
@@ -126,7 +127,7 @@ def make_function_plan(
     space, allowed = _restricted(free, asked, seed=seed)
     known = probe[asked.allowed(probe)] if allowed is None else space.all_valid()
     most = settings.measurements if trials is None else trials
-    experience = _experience(learn_from, run)
+    experience = given_to(run, learn_from)
     experience.check_all([(policy_name, settings)])
     return FunctionPlan(
         name=name,
@@ -143,12 +144,6 @@ def make_function_plan(
         past=_past(experience, space, tunables),
         experience=experience,
     )
-
-
-def _experience(learn_from: Place | Sequence[Place], run: Place | None) -> Experience:
-    """What is meant by it, read."""
-    places = places_of(learn_from, "learn_from")
-    return read_experience(places, besides=run) if places else Experience()
 
 
 def _past(experience: Experience, space: DesignSpace, tunables: Tunables) -> Past | None:

@@ -8,19 +8,14 @@ from dataclasses import dataclass, field, replace
 
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.learning.reading import (
-    Experience,
-    learn_from as learn_from_places,
-    places_of,
-    prior,
-)
+from chameleon_ray.learning.reading import Experience, given_to, prior
 from chameleon_ray.learning.sources import has_knobs_of
 from chameleon_ray.machine import free_memory
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.presets import load_env, load_policy
-from chameleon_ray.run_folder import NOTHING, taught_by
+from chameleon_ray.run_folder import NOTHING
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.storage import Place
 from chameleon_ray.tasks import Layer, Target
@@ -138,7 +133,7 @@ def make_plan(
     experience, learns_from, given = None, NOTHING, Experience()
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
-        given = _given(learn_from, run)
+        given = given_to(run, learn_from)
         if given.sources and not given.agent and not env_settings.on_gpus:
             _check_of_use(given, chosen, blocks)  # a GPU's knobs are known where it is
         experience, learns_from = _with_prior(given, use_prior=use_prior and by_us)
@@ -158,18 +153,8 @@ def make_plan(
         device=device,
         experience=experience,
         learns_from=learns_from,
-        taught_by=tuple(source.digest for source in given.sources),
+        taught_by=given.digests,
     )
-
-
-def _given(learn_from: Sequence[str] | Experience, run: Place | None) -> Experience:
-    """What is meant by it, read; of that, what the run began with, if it has begun."""
-    given = learn_from
-    if not isinstance(given, Experience):
-        places = places_of(given, "learn_from")
-        given = learn_from_places(places, besides=run) if places else Experience()
-    began_with = taught_by(run) if run is not None else None
-    return given if began_with is None else given.only(began_with)
 
 
 def _with_prior(given: Experience, *, use_prior: bool) -> tuple[Experience, str]:

@@ -1,5 +1,7 @@
 """A user's function that learns from its runs elsewhere."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,22 @@ def test_the_same_names_for_other_lists_are_other_knobs(tmp_path):
     others = {"order": ["jik", "ijk"], "share": [0.25, 0.5]}
     with pytest.raises(SettingsError, match=r"nothing of it has the knobs .*: order, share"):
         tune_function(lambda c: c["share"], others, trials=2, learn_from=tmp_path / "run")
+
+
+def test_more_in_the_folder_that_it_learns_from_changes_nothing(elsewhere, tmp_path):
+    """A run goes on with what it began with."""
+    runs, asked = tmp_path / "runs", []
+
+    def measure(config):
+        asked.append(tuple(config.values()))
+        return kernel(2.0)(config)
+
+    shutil.copytree(elsewhere, runs / "first")
+    tune_function(measure, KNOBS, trials=8, run=runs / "mine", learn_from=runs)
+    tune_function(kernel(5.0), KNOBS, trials=8, run=runs / "other")
+    found = tune_function(measure, KNOBS, trials=16, run=runs / "mine", learn_from=runs)
+    assert len(asked) == len(set(asked)) == 16
+    assert "96 measurements of 1 task" in found.learned_from
 
 
 @pytest.mark.parametrize("places", [3, [3], ["/nowhere"]])

@@ -14,7 +14,7 @@ from chameleon_ray.learning.journal import COLUMNS, sources_of_run, sources_of_t
 from chameleon_ray.learning.past import Past, past_of
 from chameleon_ray.learning.sources import Source, has_knobs_of, of_recorded, without
 from chameleon_ray.measure.recorded import load_recorded, shipped
-from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.run_folder import MANIFEST, taught_by
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.storage import Place, open_folder
 
@@ -44,6 +44,11 @@ class Experience:
         together = " ".join(source.digest for source in self.sources)
         together += f" {self.agent.digest}" if self.agent else ""
         return hashlib.sha256(together.encode()).hexdigest()[:16] if together else ""
+
+    @property
+    def digests(self) -> tuple[str, ...]:
+        """Of each source."""
+        return tuple(source.digest for source in self.sources)
 
     @property
     def words(self) -> str:
@@ -148,6 +153,24 @@ def places_of(given: object, argument: str) -> list[str]:
     if not isinstance(places, Sequence) or not all(isinstance(p, str | Path) for p in places):
         raise SettingsError(f"{argument}: {given!r} is no list of run folders and recorded spaces.")
     return [str(place) for place in places]
+
+
+def given_to(run: Place | None, given: object) -> Experience:
+    """What a call names as `learn_from`; of that, what its run began with, if it has begun.
+
+    Args:
+        run: The run that is to learn; None: nothing is kept.
+        given: A place, several, or what was read of them.
+
+    Raises:
+        SettingsError: It names no places, or one of them holds nothing.
+        RunFolderError: One of them cannot be read.
+    """
+    if not isinstance(given, Experience):
+        places = places_of(given, "learn_from")
+        given = learn_from(places, besides=run) if places else Experience()
+    began_with = taught_by(run) if run is not None else None
+    return given if began_with is None else given.only(began_with)
 
 
 def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experience:
