@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +18,12 @@ from chameleon_ray.exercises import MEASURED, Visit, draw_exercise, visit
 from chameleon_ray.explorers.rollout import draw_luck
 from chameleon_ray.explorers.token_rollout import walk_scored
 from chameleon_ray.learning.agent_file import AgentFile, save_agent
+from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.recorded import find_recorded
 from chameleon_ray.pretraining import PretrainSettings, Progressed, pretrain
 from chameleon_ray.space import Vector
 from chameleon_ray.token_agent import NumpyTokenAgent, first_weights
+from chameleon_ray.versions import installed
 
 _PACKAGES = ("chameleon-ray", "ray", "torch", "numpy", "scikit-learn", "safetensors")
 _WALKERS, _STEPS, _PER_NUMBER = 32, 40, 4
@@ -38,7 +38,7 @@ def train_agent(
     command: str,
     progressed: Progressed = lambda _iteration, _worth: None,
 ) -> AgentFile:
-    """Train an agent and write it.
+    """Train an agent and write it; one that Ctrl-C ends sooner is written, too, and not scored.
 
     Args:
         spaces: Names of devices (`devices.open_device`) to train on.
@@ -49,9 +49,16 @@ def train_agent(
         progressed: Told of each iteration.
 
     Raises:
-        SettingsError: A space cannot be used, or is one to train on and held out as well.
+        SettingsError: A space cannot be used, or is one to train on and held out as well; or there
+            are more workers than cores.
         OSError: The file cannot be written.
+        KeyboardInterrupt: Before the agent has learned anything.
     """
+    if settings.workers > (cores := usable_cores()):
+        raise SettingsError(
+            f"--workers: {settings.workers} rollout workers on {cores} cores would only slow each "
+            f"other; give at most {cores}."
+        )
     devices = [open_device(name) for name in spaces]
     others = [open_device(name) for name in held_out]
     data = [_told(name, device) for name, device in zip(spaces, devices, strict=True)]
@@ -67,7 +74,7 @@ def train_agent(
             "untrained": worth(first, device, seed=settings.seed),
             "trained": worth(trained.weights, device, seed=settings.seed),
         }
-        for device in others
+        for device in (others if len(trained.worth) == settings.iterations else [])
     }
     tenth = max(1, len(trained.worth) // 10)
     card = {
@@ -75,6 +82,7 @@ def train_agent(
         "data": data,
         "settings": settings.plain(),
         "seed": settings.seed,
+        "iterations": len(trained.worth),
         "steps": trained.steps,
         "worth": {
             "first tenth": float(np.mean(trained.worth[:tenth])),
@@ -83,7 +91,7 @@ def train_agent(
         "scores": scores,
         "command": command,
         "seconds": round(time.time() - began),
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in _PACKAGES},
+        "versions": installed(_PACKAGES),
     }
     agent = AgentFile(weights=trained.weights, card=card)
     save_agent(out, agent)

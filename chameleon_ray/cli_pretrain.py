@@ -70,6 +70,9 @@ def pretrain(
     with stdout_for_result():
         agent = train_agent(space, held, settings, out, command=_command(), progressed=tell)
     _print(agent, out, as_json=as_json)
+    if agent.card["iterations"] < iterations:
+        print(f"Stopped after {agent.card['iterations']} of {iterations} updates.", file=sys.stderr)
+        raise typer.Exit(130)
 
 
 def _command() -> str:

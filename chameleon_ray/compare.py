@@ -6,7 +6,6 @@ import itertools
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from chameleon_ray.searches import (
 )
 from chameleon_ray.session import answer, ray_session, terminating_as_interrupt
 from chameleon_ray.settings import Policy, PpoSettings
+from chameleon_ray.versions import installed
 
 _PACKAGES = ("chameleon-ray", "ray", "numpy", "scikit-learn", "xgboost-cpu", "xgboost", "torch")
 
@@ -255,15 +255,7 @@ def search_by_policy(recorded: RecordedSpace, key: SearchKey, how: Policy | Warm
 
 def versions() -> dict[str, str]:
     """What is installed of the packages that a search depends on."""
-    return {d: metadata.version(d) for d in _PACKAGES if _installed(d)}
-
-
-def _installed(package: str) -> bool:
-    try:
-        metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return False
-    return True
+    return installed(_PACKAGES)
 
 
 def _check_names(

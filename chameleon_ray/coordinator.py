@@ -122,7 +122,7 @@ class Coordinator:
         self._journal = Journal(folder, provenance)
         self._rounds = RoundJournal(folder)
         records = self._journal.records()
-        self._broker.learn(r.measurement for r in records if _same_origin(r.provenance, provenance))
+        self._broker.learn(r.measurement for r in records if r.provenance.same_origin(provenance))
         self._held = held(rows, self._broker.known.values(), most=most)
         self._drifted = any(r.measurement.doubtful for r in records)
         damaged = self._rounds.read()
@@ -309,13 +309,6 @@ class Coordinator:
             return
         self._error = self._error or error
         self._broker.give_up(MachineError(f"the coordinator cannot go on: {error!r}"))
-
-
-def _same_origin(one: Provenance, other: Provenance) -> bool:
-    """Whether two measurements were made of the same code, on the same kind of machine."""
-    return all(
-        getattr(one, name) == getattr(other, name) for name in ("machine", "compiler", "template")
-    )
 
 
 NAMESPACE, PREFIX = "chameleon-ray", "run "  # of the names by which coordinators are found

@@ -124,7 +124,8 @@ def to_json(state: State) -> dict[str, object]:
 def print_report(state: State, console: Console) -> None:
     """The table of a run, and how far it is."""
     report.print_table(state.result, console)
-    lines = [report.default_wins(state.result), report.failures(state.result)]
+    result = state.result
+    lines = [report.default_wins(result), report.failures(result), *report.learned(result)]
     layers = len(state.result.layers)
     if state.result.finished:
         lines.append("The run is finished.")
@@ -183,6 +184,18 @@ def _device(manifest: dict[str, Any], records: Sequence[Record]) -> str:
 def of_layer(layer: Layer, records: Sequence[Record]) -> list[Measurement]:
     """All measurements of a layer, whatever they were made for."""
     return [r.measurement for r in records if r.measurement.task == layer.task.key]
+
+
+def finished(
+    layers: Sequence[Layer], records: Sequence[Record], *, trials: int, target: Target
+) -> list[LayerResult]:
+    """Of layers with so many measurements each: those that have them all, and their finalists."""
+    found = []
+    for layer in layers:
+        measured = of_layer(layer, records)
+        if _ended(measured) and sum(m.purpose.counted for m in measured) == trials:
+            found.append(layer_result(layer, measured, target=target))
+    return found
 
 
 def _ended(measurements: Sequence[Measurement]) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import platform
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from importlib import metadata
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from chameleon_ray import history
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import ChameleonError, MachineError
 from chameleon_ray.learning.reading import Experience
@@ -18,17 +18,33 @@ from chameleon_ray.measure.backend import Device
 from chameleon_ray.networks import Network
 from chameleon_ray.plan import Plan, make_plan
 from chameleon_ray.records import Provenance, drifts, read_records
-from chameleon_ray.results import PHASES, LayerProgress, LayerResult, NetworkResult, Progress
+from chameleon_ray.results import (
+    LayerProgress,
+    LayerResult,
+    NetworkResult,
+    Progress,
+    shares_of_wall,
+)
 from chameleon_ray.run_folder import Manifest, RunFolder, new_folder
 from chameleon_ray.session import answer, ray_session, terminating_as_interrupt
 from chameleon_ray.storage import Place
 from chameleon_ray.templates import template_version
+from chameleon_ray.versions import installed
 
 if TYPE_CHECKING:
     from chameleon_ray.coordinator import Report
     from chameleon_ray.learner import Teacher
 
-_PACKAGES = ("ray", "apache-tvm", "torch", "numpy", "scikit-learn", "xgboost-cpu", "xgboost")
+_PACKAGES = (
+    "chameleon-ray",
+    "ray",
+    "apache-tvm",
+    "torch",
+    "numpy",
+    "scikit-learn",
+    "xgboost-cpu",
+    "xgboost",
+)
 _POLL_SECONDS = 0.25
 _SAFE = "Everything measured is safe; the same command with --run goes on."
 
@@ -137,10 +153,12 @@ class _Run:
 
     def _tuned(self) -> NetworkResult:
         plan = self._plan
-        self._at_once = _fitting(plan)
+        at_once = _fitting(plan)
         device = self._start()
         self._device = device
         self._begin(device)
+        self._known = self._finished(device)
+        self._at_once = min(at_once, len(plan.layers) - len(self._known))
         importing = self._at_once if plan.env.on_cores else 0
         self._damaged = self._open(device, importing=importing)
         with self._watching():
@@ -172,22 +190,29 @@ class _Run:
         )
         self._folder.begin(manifest, layers=tuple(layer.index for layer in plan.layers))
 
-    def _open(self, device: Device, *, importing: int) -> list[str]:
-        """Let the coordinator measure once so many layers are ready; the names of damaged files."""
+    def _provenance(self, device: Device) -> Provenance:
         plan = self._plan
-        provenance = Provenance(
+        return Provenance(
             machine=device.machine,
             compiler=device.compiler,
-            versions=_versions(),
+            versions=installed(_PACKAGES),
             template=template_version(device.target),
             env=plan.env_name,
             policy=plan.policy_name,
             seed=plan.seed,
         )
-        rows = [LayerProgress(layer=layer, trials=plan.trials) for layer in plan.layers]
+
+    def _open(self, device: Device, *, importing: int) -> list[str]:
+        """Let the coordinator measure once so many layers are ready; the names of damaged files."""
+        plan = self._plan
+        finished = {row.layer.index: row for row in map(self._row, self._known)}
+        rows = [
+            finished.get(layer.index) or LayerProgress(layer=layer, trials=plan.trials)
+            for layer in plan.layers
+        ]
         opened = self._coordinator.open.remote(
             self._folder.address,
-            provenance,
+            self._provenance(device),
             importing,
             rows=rows,
             most=plan.most_trials,
@@ -200,9 +225,13 @@ class _Run:
         from chameleon_ray.layer_trials import tune_layers
 
         self._devices: int = answer(self._coordinator.devices.remote(), then=_SAFE)
+        known = {result.layer.index for result in self._known}
+        left = tuple(layer for layer in self._plan.layers if layer.index not in known)
+        if not left:
+            return self._known
         teacher = self._teacher(device)
         layers, died = tune_layers(
-            self._plan,
+            replace(self._plan, layers=left),
             self._coordinator,
             device,
             teacher=teacher,
@@ -220,7 +249,29 @@ class _Run:
                 f"a layer's process died: {died} Everything measured is safe; the same command "
                 f"with --run {self._folder.name} goes on."
             )
-        return layers
+        return sorted([*self._known, *layers], key=lambda result: result.layer.index)
+
+    def _finished(self, device: Device) -> list[LayerResult]:
+        """What the journal answers: no search is made again for it, nor a kernel built.
+
+        Of a run whose layers share measurements or time nobody knows how many each was to have.
+        """
+        plan, provenance = self._plan, self._provenance(device)
+        if plan.time_budget_seconds or plan.policy.schedule == "gain":
+            return []
+        records, _ = read_records(self._folder.address)
+        ours = [record for record in records if record.provenance.same_origin(provenance)]
+        return history.finished(plan.layers, ours, trials=plan.trials, target=device.target)
+
+    def _row(self, result: LayerResult) -> LayerProgress:
+        return LayerProgress(
+            layer=result.layer,
+            trials=self._plan.trials,
+            measurements=result.measurements,
+            default_seconds=result.default_seconds,
+            best_seconds=result.best_seconds,
+            doing="done",
+        )
 
     def _teacher(self, device: Device) -> Teacher | None:
         """The learner; None if the layers begin cold."""
@@ -328,7 +379,7 @@ class _Run:
             device=self._device.words,
             wall_seconds=wall,
             startup_seconds=started,
-            phase_seconds=_shares(
+            phase_seconds=shares_of_wall(
                 report.phase_seconds, wall, cores=self._cores, devices=self._devices
             ),
             layers=tuple(layers),
@@ -339,7 +390,7 @@ class _Run:
             drifts=tuple(drifts(read_records(self._folder.address)[0])) if report.drifted else (),
             run=self._folder.name,
             learned_from=plan.learns_from,
-            versions=_versions(),
+            versions=installed(_PACKAGES),
         )
 
 
@@ -362,28 +413,3 @@ def _fitting(plan: Plan) -> int:
             f"needs {needed}; start Ray with more, or set workers lower in the policy."
         )
     return min(plan.at_once, cpus // needed)
-
-
-def _shares(
-    busy_seconds: dict[str, float], wall_seconds: float, *, cores: int, devices: int = 1
-) -> dict[str, float]:
-    """Busy seconds of each phase as wall seconds of the whole machine; they add up to the wall.
-
-    A kernel that runs has a device to itself; every other phase computes on one core.
-    """
-    shares = {
-        phase: busy_seconds.get(phase, 0.0) / (devices if phase == "run" else cores)
-        for phase in PHASES
-        if phase != "other"
-    }
-    return {**shares, "other": max(0.0, wall_seconds - sum(shares.values()))}
-
-
-def _versions() -> dict[str, str]:
-    installed = {"python": platform.python_version(), "chameleon-ray": ""}
-    for package in ("chameleon-ray", *_PACKAGES):
-        try:
-            installed[package] = metadata.version(package)
-        except metadata.PackageNotFoundError:
-            installed.pop(package, None)
-    return installed

@@ -102,8 +102,8 @@ class Trained:
     Attributes:
         weights: Of a `TokenAgent`, by its names.
         steps: Environment steps walked.
-        worth: Of each iteration, by how much the best config that a walk met is truly better than
-            where it began: the mean over the walks, as a share of the best measured one.
+        worth: Of each iteration that was made, by how much the best config that a walk met is truly
+            better than where it began: the mean over the walks, as a share of the best measured.
     """
 
     weights: dict[str, Any]
@@ -118,6 +118,8 @@ def pretrain(
 ) -> Trained:
     """Train an agent on the spaces of some devices.
 
+    Ctrl-C ends it with what the agent has learned by then, if that is one iteration at least.
+
     Args:
         devices: Whose spaces are walked.
         settings: How.
@@ -125,6 +127,7 @@ def pretrain(
 
     Raises:
         SettingsError: Nothing of a space works.
+        KeyboardInterrupt: Before the first iteration is made.
     """
     rng = np.random.default_rng(settings.seed)
     known = [
@@ -143,10 +146,15 @@ def pretrain(
     try:
         algorithm.open(devices, settings)
         for iteration in range(settings.iterations):
-            visits = _visits(devices, known, moves, settings, rng)
-            with one_torch_thread():
-                algorithm.begin(visits, rng, 1 - 0.95 * iteration / settings.iterations)
-                algorithm.train()
+            try:
+                visits = _visits(devices, known, moves, settings, rng)
+                with one_torch_thread():
+                    algorithm.begin(visits, rng, 1 - 0.95 * iteration / settings.iterations)
+                    algorithm.train()
+            except KeyboardInterrupt:
+                if not worth:
+                    raise
+                break
             worth.append(algorithm.worth)
             progressed(iteration + 1, algorithm.worth)
         return Trained(weights=algorithm.weights(), steps=algorithm.steps, worth=tuple(worth))

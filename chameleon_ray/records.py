@@ -38,6 +38,13 @@ class Provenance:
     policy: str = ""
     seed: int = 0
 
+    def same_origin(self, other: Provenance) -> bool:
+        """Whether two measurements were made of the same code, on the same kind of machine."""
+        return all(
+            getattr(self, name) == getattr(other, name)
+            for name in ("machine", "compiler", "template")
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:

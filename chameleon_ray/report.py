@@ -13,6 +13,7 @@ from rich.table import Table
 
 from chameleon_ray.networks import Untuned
 from chameleon_ray.results import PHASES, LayerResult, NetworkResult
+from chameleon_ray.run_folder import EACH_OTHER, NOTHING
 from chameleon_ray.text import duration, geometric_mean, milliseconds, ratio, speed
 
 _COLUMNS = (
@@ -173,11 +174,18 @@ def _network_seconds(result: NetworkResult, name: str) -> float | None:
     return total or None
 
 
+def learned(result: NetworkResult) -> list[str]:
+    """What the layers learned from; no line if nobody knows."""
+    alone = len(result.layers) == 1  # and has no other to learn from
+    words = [w for w in result.learned_from.split("; ") if w and not (alone and w == EACH_OTHER)]
+    if not result.learned_from:
+        return []
+    return [f"The {'layer' if alone else 'layers'} learned from {'; '.join(words) or NOTHING}."]
+
+
 def _summary(result: NetworkResult) -> list[str]:
     """What the table does not say, a line each."""
-    lines = [default_wins(result), failures(result), _time_spent(result)]
-    if result.learned_from:
-        lines.append(f"The layers learned from {result.learned_from}.")
+    lines = [default_wins(result), failures(result), _time_spent(result), *learned(result)]
     lines += [
         f"Layer {row.layer.index} ({row.layer.name}): {row.message}."
         for row in result.layers

@@ -175,3 +175,18 @@ class NetworkResult:
     def measurements(self) -> int:
         """Over all layers."""
         return sum(layer.measurements for layer in self.layers)
+
+
+def shares_of_wall(
+    busy_seconds: dict[str, float], wall_seconds: float, *, cores: int, devices: int = 1
+) -> dict[str, float]:
+    """Busy seconds of each phase as wall seconds of the whole machine; they add up to the wall.
+
+    A kernel that runs has a device to itself; every other phase computes on one core.
+    """
+    shares = {
+        phase: busy_seconds.get(phase, 0.0) / (devices if phase == "run" else cores)
+        for phase in PHASES
+        if phase != "other"
+    }
+    return {**shares, "other": max(0.0, wall_seconds - sum(shares.values()))}

@@ -23,6 +23,7 @@ from chameleon_ray.storage import Place, open_folder, reason
 MANIFEST = "run.json"
 _WORDS = ("description", "untuned", "taught_by")  # of a manifest: they change nothing
 NOTHING = "nothing"  # what cold runs learn from, and older ones did
+EACH_OTHER = "each other"  # what the layers of all others do besides
 LESSONS = "lessons"  # parts with this name: what a layer was taught, and when
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 

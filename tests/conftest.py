@@ -1,6 +1,8 @@
 """What all tests share."""
 
+import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,13 @@ import pytest
 from chameleon_ray import cli
 
 sys.path.insert(0, str(Path(__file__).parent))  # contracts and faulty_backend are imported by name
+
+
+def pytest_configure():
+    """Under xdist, each process has a folder of Ray's own: `auto` is the last Ray started there."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker:
+        os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix=f"cr-{worker}-", dir="/tmp")
 
 
 @pytest.fixture

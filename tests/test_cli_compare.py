@@ -54,6 +54,7 @@ def test_what_is_no_seed_is_refused(text):
         (["--network", "resnet19"], "unknown network"),
         (["--network", "resnet18", "--policy", "random", "--policy", "random"], "stands twice"),
         (["--space", "PATH", "--space", "PATH"], "stands twice"),
+        (["--space", "PATH", "--learn-from", "layers"], "--learn-from layers: line_cpu is one"),
         (["--trials", "0"], "0"),
         (["--share", "95"], "less than or equal to 1"),
     ],
@@ -110,3 +111,18 @@ def test_layers_are_tuned_live_and_timed_in_turns(tmp_path, capsys):
     for layer in ("resnet18-2", "resnet18-5"):
         assert longer[layer]["of"] != retimed[layer]["of"]
         assert min(longer[layer]["seconds"].values()) < min(retimed[layer]["seconds"].values())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_layers_that_learn_from_each_other_beside_cold_ones(tmp_path, capsys):
+    """`--learn-from layers`: nothing measured before; only in the warm run are there lessons."""
+    given = ["--network", "resnet18", "--layers", "2,5", "--env", "simulated", "--seeds", "0"]
+    given += ["--policy", "chameleon", "--trials", "32", "--learn-from", "layers"]
+    assert run(*given, "--out", tmp_path / "out", "--json") == 0
+    table = json.loads(capsys.readouterr().out)["tables"][-1]
+    assert [row["policy"] for row in table["rows"]] == ["chameleon", "chameleon, warm"]
+    taught = {p.parent.name for p in (tmp_path / "out").glob("*/lessons-*.parquet")}
+    runs = {p.parent.name for p in (tmp_path / "out").glob("*/run.json")}
+    assert len(runs) == 2
+    assert len(taught) == 1

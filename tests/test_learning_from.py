@@ -323,13 +323,13 @@ class TestCommands:
             "replay", "convolution_A4000", "--trials", 8, "--learn-from", "convolution_A4000"
         )
         assert code == 2
-        assert "convolution_A4000 learns from nothing; left out: its own records (1)." in err
+        assert "convolution_A4000 learns from nothing. Left out: its own records (1)." in err
         assert "nothing of it is of another device or layer with the knobs of" in err
         code, _, err = call(
             "replay", "convolution_A4000", "--trials", 8, "--learn-from", "gemm_RTX_2080_Ti"
         )
         assert code == 2
-        assert "left out: 1 of other knobs." in err
+        assert "Left out: 1 of other knobs." in err
 
     def test_tune_cold_takes_no_past(self, call):
         """The two contradict each other."""

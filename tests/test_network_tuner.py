@@ -16,8 +16,8 @@ import pytest
 from chameleon_ray import history, tune
 from chameleon_ray.errors import MachineError, RunFolderError, SettingsError, UnknownNameError
 from chameleon_ray.measure import Purpose
-from chameleon_ray.network_tuner import _shares
 from chameleon_ray.records import read_records
+from chameleon_ray.results import shares_of_wall
 
 pytestmark = pytest.mark.ray
 
@@ -85,6 +85,12 @@ def test_a_finished_run_is_answered_by_its_journal_and_may_go_further(tmp_path, 
     again = tune("resnet18", trials=24, **arguments)
     assert jobs(folder) == before
     assert [x.best_config for x in again.layers] == [x.best_config for x in first.layers]
+    assert again.phase_seconds["fit"] == again.phase_seconds["explore"] == 0
+    assert again.finished
+    one_more = tune("resnet18", trials=24, **arguments | {"layers": [1, 2, 3]})
+    assert [x.best_seconds for x in one_more.layers[:2]] == [x.best_seconds for x in first.layers]
+    assert one_more.layers[2].measurements == 24
+    assert {key[0] for key in (jobs(folder) - before)} == {one_more.layers[2].layer.task.key}
     seen = []
     further = tune("resnet18", trials=40, on_progress=seen.append, **arguments)
     assert min(row.measurements for progress in seen for row in progress.layers) == 24
@@ -379,7 +385,7 @@ def test_a_signal_ends_a_run_with_everything_on_disk_and_no_orphans(tmp_path, po
 
 def test_shares_of_the_wall_add_up():
     """A running kernel has all cores; the other phases have one each."""
-    shares = _shares({"explore": 4.0, "build": 8.0, "run": 3.0}, 20.0, cores=4)
+    shares = shares_of_wall({"explore": 4.0, "build": 8.0, "run": 3.0}, 20.0, cores=4)
     assert shares == {
         "explore": 1.0, "sample": 0.0, "fit": 0.0, "build": 2.0, "run": 3.0, "other": 14.0
     }  # fmt: skip

@@ -21,6 +21,7 @@ from chameleon_ray.storage import Place, open_folder
 PRIOR = Path(__file__).with_name("prior.parquet")  # what ships: our own measurements
 _AGENT = ".safetensors"
 _OWN_NAME = "prior"  # by which it is named
+_LAYERS = "layers"  # names nothing: the layers of a run learn from each other alone
 _RECORDED = (".json", ".json.gz")
 
 
@@ -82,8 +83,8 @@ class Experience:
         """
         kept = tuple(source for source in self.sources if source.task not in keys)
         left_out = [source.name for source in self.sources if source.task in keys]
-        remarks = (f"not used, of a layer under test: {', '.join(left_out)}",) if left_out else ()
-        if not kept and not self.agent:
+        remarks = (f"not used, of a layer under test: {'; '.join(left_out)}",) if left_out else ()
+        if left_out and not kept and not self.agent:
             raise SettingsError(
                 "--learn-from: all of it is of the layers under test, which would be no test of "
                 "learning: add runs of other layers."
@@ -122,16 +123,23 @@ class Experience:
 
         Args:
             tested: What is searched; its records are refused as its own history.
+
+        Raises:
+            SettingsError: Nothing was given but the layers of a run.
         """
+        if not self.sources and not self.agent:
+            raise SettingsError(
+                f"--learn-from {_LAYERS}: {tested.name} is one layer, recorded, with no others to "
+                "learn from. Name recorded spaces of its kernel, or give --network."
+            )
         others = without(self.sources, tested)
         alike = [source.name for source in others if has_knobs_of(source, tested.space)]
-        left_out = [
+        out = [
             f"its own records ({n})" if (n := len(self.sources) - len(others)) else "",
             f"{n} of other knobs" if (n := len(others) - len(alike)) else "",
         ]
-        without_them = ", ".join(filter(None, left_out))
-        line = f"{tested.name} learns from {', '.join(alike) or 'nothing'}"
-        line += f"; left out: {without_them}" if without_them else ""
+        line = f"{tested.name} learns from {'; '.join(alike) or 'nothing'}"
+        line += f". Left out: {', '.join(filter(None, out))}" if any(out) else ""
         return past_of(tested.space, tested.numbers, others), line
 
 
@@ -179,7 +187,7 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
     Args:
         places: Each a run folder or its URL, a folder of run folders and recorded spaces, a
             recorded space's file or name, a Parquet file of records, an agent that `pretrain` has
-            written, or `prior`, what ships.
+            written, `prior`, what ships, or `layers`, nothing but the run's own layers.
         besides: The run that is to learn: it is no other's past, though it lie in one of the
             folders.
 
@@ -193,7 +201,7 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
     agents = [load_agent(place) for place in places if place.endswith(_AGENT)]
     if len(agents) > 1:
         raise SettingsError("--learn-from: a search begins with one agent; give one .safetensors.")
-    for place in (place for place in places if not place.endswith(_AGENT)):
+    for place in (p for p in places if p != _LAYERS and not p.endswith(_AGENT)):
         found = list(_read(place, besides))
         there = {source.digest: source for source, _ in reversed(found) if source}
         said = [remark for _, remark in found if remark]
@@ -202,7 +210,7 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
             said = [f"{place!r}: {nothing}"]
         sources |= {digest: there[digest] for digest in reversed(there) if digest not in sources}
         remarks += said
-    if not sources and not agents:
+    if not sources and not agents and _LAYERS not in places:
         why = f" ({'; '.join(remarks)})" if remarks else ""
         raise SettingsError(
             f"--learn-from: nothing was measured in {', '.join(places)}{why}. Name a run folder, a "
