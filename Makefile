@@ -9,6 +9,7 @@ SEEDS ?= 0-19
 CPU_SEEDS ?= 0-4
 MEASUREMENTS ?= 512
 CPU_MEASUREMENTS ?= 128
+TESTS_AT_ONCE := -n logical --maxprocesses 4 --dist loadfile # a test waits as long as it computes
 
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -23,7 +24,7 @@ demo: $(PLAIN)
 	$(BIN)/chameleon-ray tune resnet18 --trials $(TRIALS)
 
 test: $(DEV)
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
 lint: $(DEV)
 	$(BIN)/ruff check

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -79,14 +80,13 @@ class LayerTrainable(tune.Trainable):
 
     def setup(self, config: dict[str, Any], context: TrialContext) -> None:
         """Ray calls this once per process."""
-        import torch
-
-        torch.set_num_threads(1)
         self._context = context
         self._tuner: TaskTuner | None = None
         self._begin(config["layer"])
         with suppress(Exception):  # the first step meets it again, and tells
             preload(context.policy)
+        if "torch" in sys.modules:  # which costs a second to import, and not all policies use
+            sys.modules["torch"].set_num_threads(1)
         context.coordinator.check_in.remote()
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
