@@ -19,9 +19,9 @@ from chameleon_ray.measure.backend import target_of
 from chameleon_ray.networks import Network, choose_layers, network
 from chameleon_ray.records import Record, drifts, read_records
 from chameleon_ray.results import LayerResult, NetworkResult
-from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.run_folder import MANIFEST, manifest_of
 from chameleon_ray.space import KnobValues
-from chameleon_ray.storage import Folder, Place, open_folder, reason
+from chameleon_ray.storage import Folder, Place, open_folder
 from chameleon_ray.store import shown
 from chameleon_ray.tasks import Layer, Target
 from chameleon_ray.templates import design_space
@@ -147,22 +147,16 @@ def read_manifest(run: Place) -> dict[str, Any]:
         RunFolderError: It is not a run folder, or cannot be read.
     """
     folder = open_folder(run)
-    path = f"{folder.name}/{MANIFEST}"
-    try:
-        manifest = json.loads(folder.read(MANIFEST))
-        function = set(manifest) >= {"kind"} and manifest["kind"] == "function"
-        needed = {"measure", "knobs"} if function else {"network", "env"}
-        missing = (needed | {"policy", "seed"}) - set(manifest)
-    except (FileNotFoundError, NotADirectoryError):
-        raise RunFolderError(_not_a_run(folder)) from None
-    except OSError as error:
-        raise RunFolderError(f"{path}: cannot be read: {reason(error)}. {folder.remedy}.") from None
-    except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{path}: cannot be read: {error}. {_MANIFEST_REMEDY}") from None
-    if missing:
-        lacking = ", ".join(sorted(missing))
-        raise RunFolderError(f"{path}: not the manifest of a run: no {lacking}. {_MANIFEST_REMEDY}")
-    return dict(manifest)
+    manifest = manifest_of(folder, remedy=_MANIFEST_REMEDY)
+    if manifest is None:
+        raise RunFolderError(_not_a_run(folder))
+    needed = {"measure", "knobs"} if manifest.get("kind") == "function" else {"network", "env"}
+    if missing := (needed | {"policy", "seed"}) - set(manifest):
+        raise RunFolderError(
+            f"{folder.name}/{MANIFEST}: not the manifest of a run: no "
+            f"{', '.join(sorted(missing))}. {_MANIFEST_REMEDY}"
+        )
+    return manifest
 
 
 def _not_a_run(folder: Folder) -> str:

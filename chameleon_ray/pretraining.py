@@ -151,12 +151,12 @@ def pretrain(
                 with one_torch_thread():
                     algorithm.begin(visits, rng, 1 - 0.95 * iteration / settings.iterations)
                     algorithm.train()
+                worth.append(algorithm.worth)
+                progressed(iteration + 1, algorithm.worth)
             except KeyboardInterrupt:
                 if not worth:
                     raise
                 break
-            worth.append(algorithm.worth)
-            progressed(iteration + 1, algorithm.worth)
         return Trained(weights=algorithm.weights(), steps=algorithm.steps, worth=tuple(worth))
     finally:
         algorithm.stop()

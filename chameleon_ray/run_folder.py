@@ -18,7 +18,7 @@ from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import RunFolderError
 from chameleon_ray.run_lock import OWN_FILES, InUseError, is_locked, lock
 from chameleon_ray.settings import Policy
-from chameleon_ray.storage import Place, open_folder, reason
+from chameleon_ray.storage import Folder, Place, open_folder, reason
 
 MANIFEST = "run.json"
 _WORDS = ("description", "untuned", "taught_by")  # of a manifest: they change nothing
@@ -141,7 +141,8 @@ class RunFolder:
             RunFolderError: The folder was begun with something else; the message names what.
         """
         new = json.loads(json.dumps(manifest.to_json()))
-        old = self._read()
+        remedy = f"Choose another folder with {self._option}."
+        old = manifest_of(self._folder, remedy=remedy)
         if old is not None:
             if "learns_from" in new:
                 old = {"learns_from": NOTHING} | old
@@ -162,22 +163,6 @@ class RunFolder:
             return ""
         how = f"--learn-from {self.name}" if self._option == "--run" else "learn_from="
         return f", and learn from this one with {how}"
-
-    def _read(self) -> dict[str, Any] | None:
-        path = f"{self.name}/{MANIFEST}"
-        try:
-            found = json.loads(self._folder.read(MANIFEST))
-        except FileNotFoundError:
-            return None
-        except (OSError, ValueError) as error:
-            raise RunFolderError(
-                f"{path} cannot be read: {error}. Choose another folder with {self._option}."
-            ) from error
-        if not isinstance(found, dict):
-            raise RunFolderError(
-                f"{path} is not the manifest of a run. Choose another folder with {self._option}."
-            )
-        return found
 
     def _write(self, text: str) -> None:
         try:
@@ -204,17 +189,43 @@ def _tells_of_nothing(name: str) -> bool:
     return name in {*OWN_FILES, MANIFEST} or name.startswith(f"{LESSONS}-")
 
 
+def manifest_of(folder: Folder, *, remedy: str = "") -> dict[str, Any] | None:
+    """What the manifest of a run says; None if there is none.
+
+    Args:
+        folder: Of the run, or not of one.
+        remedy: What a user can do about one that is damaged, as a sentence.
+
+    Raises:
+        RunFolderError: It cannot be read.
+    """
+    path = f"{folder.name}/{MANIFEST}"
+    try:
+        found = json.loads(folder.read(MANIFEST))
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise RunFolderError(
+            f"{path}: cannot be read: {reason(error)}. {folder.remedy}."
+        ) from error
+    except ValueError as error:
+        raise RunFolderError(f"{path}: cannot be read: {error}. {remedy}".rstrip()) from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path}: not the manifest of a run. {remedy}".rstrip())
+    return found
+
+
 def taught_by(place: Place) -> list[str] | None:
-    """Digests of the sources that a run began with; None if it has not begun.
+    """Digests of the sources that a run began with; None if it has not begun, or does not tell.
 
     Raises:
         RunFolderError: Nothing here can open such a URL.
     """
-    try:
-        known = json.loads(open_folder(place).read(MANIFEST))
-        return [str(digest) for digest in known["taught_by"]]
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    folder, known = open_folder(place), None
+    with suppress(RunFolderError):  # of a damaged one, which whoever goes on with it is told
+        known = manifest_of(folder)
+    digests = (known or {}).get("taught_by")
+    return [str(digest) for digest in digests] if isinstance(digests, list) else None
 
 
 def new_folder(what: str) -> str:

@@ -244,6 +244,31 @@ class TestDevices:
             open_device("convolution_A4001")
 
 
+def interrupted_after_two(iteration, _worth):
+    """As Ctrl-C would."""
+    if iteration == 2:
+        raise KeyboardInterrupt
+
+
+@pytest.mark.ray
+def test_one_that_is_interrupted_keeps_what_it_has_learned(tmp_path):
+    """The file can be learned from, and its card says how far it came."""
+    out = tmp_path / "agent.safetensors"
+    settings = replace(FEW, iterations=50)
+    train_agent(
+        ["cpu:vgg16:1"],
+        ["cpu:alexnet:1"],
+        settings,
+        out,
+        command="",
+        progressed=interrupted_after_two,
+    )
+    card = load_agent(str(out)).card
+    assert card["iterations"] == 2
+    assert card["scores"] == {}
+    assert card["steps"] == 2 * FEW.visits * FEW.walkers * FEW.steps[0]
+
+
 class TestCommand:
     """`chameleon-ray pretrain`."""
 
@@ -266,4 +291,6 @@ class TestCommand:
         (tmp_path / "b.safetensors").mkdir()
         assert "folder" in self.refused("--space", "x", "--out", tmp_path / "b.safetensors")
         assert "unknown space" in self.refused("--space", "nowhere", "--out", out)
+        many = ["--space", "cpu:vgg16:1", "--workers", "100000", "--out", out]
+        assert "--workers: 100000 rollout workers on" in self.refused(*many)
         assert not out.exists()

@@ -135,3 +135,18 @@ def test_json_holds_finite_numbers_only():
     assert value["layers"][0]["default_seconds"] is None
     assert value["phase_seconds"]["fit"] is None
     assert "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("layers", "learned_from", "line"),
+    [
+        (2, "each other; what ships: 8 measurements", "The layers learned from each other; what"),
+        (1, "each other; what ships: 8 measurements", "The layer learned from what ships: 8"),
+        (1, "each other", "The layer learned from nothing."),
+        (2, "nothing", "The layers learned from nothing."),
+    ],
+)
+def test_what_was_learned_from(layers, learned_from, line):
+    """One layer has no other to learn from."""
+    rows = [layer_result(), layer_result(1)][:layers]
+    assert line in shown(result(*rows, learned_from=learned_from))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from chameleon_ray.derived import products_of
-from chameleon_ray.errors import RunFolderError, UnsupportedError
+from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.learning.numbers import Numbers, of_device, of_task
 from chameleon_ray.learning.sources import MOST_ROWS, Source, kept_rows
 from chameleon_ray.measure import Outcome, Purpose
 from chameleon_ray.measure.backend import target_of
 from chameleon_ray.records import read_record_tables
-from chameleon_ray.run_folder import MANIFEST
+from chameleon_ray.run_folder import MANIFEST, manifest_of
 from chameleon_ray.space import Choice, Configs, DesignSpace, Listing
 from chameleon_ray.storage import Place, open_folder
 from chameleon_ray.tasks import task_from_key
@@ -84,15 +83,8 @@ def sources_of_table(table: Any, *, name: str) -> Iterator[Source]:
 def _look_in(run: Place) -> _Look:
     """How the space of what a run has measured is known: of a function, the run says it."""
     folder = open_folder(run)
-    try:
-        manifest = json.loads(folder.read(MANIFEST))
-    except FileNotFoundError:
-        return _layer
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{folder.name}/{MANIFEST}: cannot be read: {error}.") from error
-    if not isinstance(manifest, dict):
-        raise RunFolderError(f"{folder.name}/{MANIFEST}: not the manifest of a run.")
-    if manifest.get("kind") != "function":
+    manifest = manifest_of(folder)
+    if manifest is None or manifest.get("kind") != "function":
         return _layer
     where = f"{folder.name}/{MANIFEST}: knobs"
     knobs = Tunables.of(manifest.get("knobs", {}), where=where).knobs()
