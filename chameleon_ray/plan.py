@@ -23,6 +23,7 @@ from chameleon_ray.templates import design_space
 
 _OWN_ENV = "(own)"  # what an env is called that is no preset
 _MOST_AT_ONCE = 16
+_SOME_GPU = "sm_90"
 _LAYER_BYTES = 600 * 2**20  # of a layer's process
 _MOST_SHARES = 4  # a layer that promises most gets so many times its share of the measurements
 
@@ -134,8 +135,8 @@ def make_plan(
     if not cold:
         by_us = env_settings.on_cores and env_settings.measurer == "tvm"  # as what ships was timed
         given = given_to(run, learn_from)
-        if given.sources and not given.agent and not env_settings.on_gpus:
-            _check_of_use(given, chosen, blocks)  # a GPU's knobs are known where it is
+        if given.sources and not given.agent:
+            _check_of_use(given, chosen, blocks)
         experience, learns_from = _with_prior(given, use_prior=use_prior and by_us)
         experience.check_all([(policy_name, policy_settings)])
     return Plan(
@@ -174,6 +175,8 @@ def _check_of_use(experience: Experience, layers: Sequence[Layer], target: Targe
     Raises:
         SettingsError: Nothing does.
     """
+    if target.kind == "cuda":  # which one is known where it is; knobs have the same names on all
+        target = replace(target, model=_SOME_GPU)
     spaces = [design_space(layer.task, target) for layer in layers]
     if not any(has_knobs_of(source, space) for source in experience.sources for space in spaces):
         first = experience.sources[0]

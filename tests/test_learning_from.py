@@ -370,7 +370,7 @@ class TestPrior:
         given = of_cpu(env="cpu", learn_from=str(run)).experience.sources
         assert [s.name for s in given[:2]] == [f"mine, {TASK.key}", prior().sources[0].name]
 
-    @pytest.mark.parametrize("env", ["cpu", "simulated"])
+    @pytest.mark.parametrize("env", ["cpu", "simulated", "cuda", "cuda_tensor"])
     def test_histories_of_other_knobs_are_refused(self, env):
         """Whether or not there is something else to learn from."""
         with pytest.raises(SettingsError, match="nothing of it has the knobs of a layer"):
@@ -384,11 +384,20 @@ class TestPrior:
                 learn_from=["gemm_RTX_2080_Ti"],
             )
 
-    @pytest.mark.parametrize("places", [[], ["gemm_RTX_2080_Ti"]])
-    def test_a_gpu_that_is_elsewhere_is_planned_for(self, places):
-        """Which knobs its layers have is known where it is."""
-        how = {"policy": "chameleon", "layers": [4], "trials": 8, "seed": 0, "learn_from": places}
-        assert len(make_plan("resnet18", env="cuda", **how).taught_by) == len(places)
+    def test_a_gpu_that_is_elsewhere_is_planned_for(self, tmp_path, configs):
+        """Knobs have the same names on all; a history of another architecture is taken."""
+        how = {"policy": "chameleon", "layers": [4], "trials": 8, "seed": 0}
+        assert not make_plan("resnet18", env="cuda", **how).taught_by
+        elsewhere = Target(kind="cuda", model="sm_80", lanes=32, cores=108)
+        space = design_space(TASK, elsewhere)
+        (row,) = space.random(1, np.random.default_rng(0))
+        machine = "NVIDIA A100, sm_80, 108 SMs"
+        run = a_run(
+            tmp_path / "run",
+            [measured(configs[0], config=space.describe(row))],
+            replace(PROVENANCE, machine=machine, template=template_version(elsewhere)),
+        )
+        assert len(make_plan("resnet18", env="cuda", learn_from=[str(run)], **how).taught_by) == 1
 
     def test_a_model_of_narrower_vectors_is_planned_for(self, tmp_path):
         """Its channels are in blocks of its own, whatever this machine has."""
