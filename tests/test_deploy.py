@@ -393,6 +393,8 @@ def test_the_command_line_deploys_and_times(tmp_path, call):
     code, _, err = call("deploy", *model, "-o", out)
     assert (code, "exists" in err) == (2, True)
     assert "by rule" in call("deploy", *model, "-o", tmp_path / "again")[1].lower()
+    code, _, err = call("deploy", tmp_path / "nowhere", "-o", tmp_path / "new")
+    assert (code, "nowhere: not a run folder: there is no such folder" in err) == (2, True)
 
 
 def test_the_shipped_database_is_for_the_templates_of_now():

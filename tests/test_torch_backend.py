@@ -56,7 +56,7 @@ assert "ray" not in sys.modules
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_layers_that_nobody_knows_are_tuned_at_the_first_call(tmp_path):
+def test_layers_that_nobody_knows_are_tuned_at_the_first_call(tmp_path, capfd):
     """In a run of their own, from which the next process starts, and which can be deployed."""
     run = tmp_path / "run"
     other = look_up("small_models:residual", Target(cores=1), "1x8x16x16")
@@ -67,6 +67,7 @@ def test_layers_that_nobody_knows_are_tuned_at_the_first_call(tmp_path):
     with torch.inference_mode():
         compiled = torch.compile(model, backend=chameleon, options=options)
         assert torch.allclose(compiled(x), model(x), atol=1e-5, rtol=1e-4)
+    assert "4/4 measured" in capfd.readouterr().err
     assert len(load(run).result.layers) == 1
     state = load(f"{run}-2")
     assert [layer.measurements for layer in state.result.layers] == [2, 2]

@@ -13,6 +13,7 @@ from chameleon_ray.deploy.database import Entry
 from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
 from chameleon_ray.env_settings import Env
 from chameleon_ray.errors import SettingsError, UnsupportedError
+from chameleon_ray.history import read_manifest
 from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network
 from chameleon_ray.networks.source import Source, source_of
@@ -74,10 +75,18 @@ def deploy(
 
 
 def _is_run(what: str) -> bool:
-    """Whether something is a folder of a run, here or on a store."""
+    """Whether something is a folder of a run, here or on a store.
+
+    Raises:
+        RunFolderError: It can be nothing else, and is none.
+    """
     if ":" in what and "://" not in what:
         return False
-    return MANIFEST in open_folder(what).names()
+    if MANIFEST in open_folder(what).names():
+        return True
+    if "/" in what and not Path(what).suffix:
+        read_manifest(what)  # tells why it is none
+    return False
 
 
 def _model_in(run: Place) -> str:

@@ -16,6 +16,7 @@ from chameleon_ray.deploy.best import best_configs, best_of, cores_of
 from chameleon_ray.deploy.database import Entry
 from chameleon_ray.errors import RunFolderError, SettingsError, UnknownNameError
 from chameleon_ray.history import load, network_of, read_manifest
+from chameleon_ray.live import live
 from chameleon_ray.network_tuner import tune
 from chameleon_ray.networks import Network
 from chameleon_ray.presets import load_env, load_policy
@@ -120,6 +121,8 @@ def tuned(
 ) -> Mapping[str, Entry]:
     """What is known once the layers of which nothing is known have been tuned.
 
+    How far that is, is shown on standard error.
+
     Args:
         program: The graph, kept with the run so that it can be deployed.
         network: Its layers.
@@ -137,15 +140,17 @@ def tuned(
     open_layers = sorted(unknown - _done(run, asked))
     if open_layers:
         try:
-            tune(
-                network,
-                env=replace(load_env("cpu")[1], cores=target.cores),
-                policy=asked.policy,
-                layers=open_layers,
-                trials=asked.trials,
-                time_budget_seconds=asked.time_budget_seconds,
-                run=run,
-            )
+            with live() as on_progress:  # it takes minutes
+                tune(
+                    network,
+                    env=replace(load_env("cpu")[1], cores=target.cores),
+                    policy=asked.policy,
+                    layers=open_layers,
+                    trials=asked.trials,
+                    time_budget_seconds=asked.time_budget_seconds,
+                    run=run,
+                    on_progress=on_progress,
+                )
         except RunFolderError as error:
             warnings.warn(f"chameleon: nothing is tuned: {error}", stacklevel=4)
             return best
