@@ -9,8 +9,10 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune as ray_tune
 
+from chameleon_ray.errors import MachineError
 from chameleon_ray.layer_scheduler import LayerScheduler
 from chameleon_ray.layer_trainable import LayerTrainable, TrialContext
 from chameleon_ray.learner import Teacher
@@ -23,6 +25,23 @@ from chameleon_ray.tensorboard import TensorBoardFiles
 
 _JOBS_PER_DEVICE = 1.5  # under way, of all layers: one is measured, and one in two waits
 _MOST_FAILURES = 3  # of the process of a layer; each time it goes on where it was
+
+
+def layers_at_once(plan: Plan) -> int:
+    """How many layers at once the CPUs that Ray hands out are enough for.
+
+    Raises:
+        MachineError: Not even for one.
+    """
+    name, needed = this_node(), 1 + plan.rollout_workers
+    here = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cpus = int(sum(resources.get("CPU", 0) for resources in here if name in resources))
+    if cpus < needed:
+        raise MachineError(
+            f"Ray hands out {cpus} CPUs, and a layer with {plan.rollout_workers} rollout workers "
+            f"needs {needed}; start Ray with more, or set workers lower in the policy."
+        )
+    return min(plan.at_once, cpus // needed)
 
 
 def tune_layers(

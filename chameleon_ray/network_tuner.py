@@ -152,8 +152,10 @@ class _Run:
                 ray.kill(self._coordinator)
 
     def _tuned(self) -> NetworkResult:
+        from chameleon_ray.layer_trials import layers_at_once
+
         plan = self._plan
-        at_once = _fitting(plan)
+        at_once = layers_at_once(plan)
         device = self._start()
         self._device = device
         self._begin(device)
@@ -205,7 +207,8 @@ class _Run:
     def _open(self, device: Device, *, importing: int) -> list[str]:
         """Let the coordinator measure once so many layers are ready; the names of damaged files."""
         plan = self._plan
-        finished = {row.layer.index: row for row in map(self._row, self._known)}
+        known = [LayerProgress.of(result, trials=plan.trials) for result in self._known]
+        finished = {row.layer.index: row for row in known}
         rows = [
             finished.get(layer.index) or LayerProgress(layer=layer, trials=plan.trials)
             for layer in plan.layers
@@ -229,21 +232,21 @@ class _Run:
         left = tuple(layer for layer in self._plan.layers if layer.index not in known)
         if not left:
             return self._known
-        teacher = self._teacher(device)
-        layers, died = tune_layers(
-            replace(self._plan, layers=left),
-            self._coordinator,
-            device,
-            teacher=teacher,
-            at_once=self._at_once,
-            devices=self._devices,
-            folder=self._folder.path,
-        )
-        report = self._report()
-        if report.error is not None:
-            raise report.error
-        if teacher is not None:
-            self._damaged += answer(teacher.actor.damaged.remote(), then=_SAFE)
+        with self._teaching(device) as teacher:
+            layers, died = tune_layers(
+                replace(self._plan, layers=left),
+                self._coordinator,
+                device,
+                teacher=teacher,
+                at_once=self._at_once,
+                devices=self._devices,
+                folder=self._folder.path,
+            )
+            report = self._report()
+            if report.error is not None:
+                raise report.error
+            if teacher is not None:
+                self._damaged += answer(teacher.actor.damaged.remote(), then=_SAFE)
         if died:
             raise MachineError(
                 f"a layer's process died: {died} Everything measured is safe; the same command "
@@ -263,28 +266,27 @@ class _Run:
         ours = [record for record in records if record.provenance.same_origin(provenance)]
         return history.finished(plan.layers, ours, trials=plan.trials, target=device.target)
 
-    def _row(self, result: LayerResult) -> LayerProgress:
-        return LayerProgress(
-            layer=result.layer,
-            trials=self._plan.trials,
-            measurements=result.measurements,
-            default_seconds=result.default_seconds,
-            best_seconds=result.best_seconds,
-            doing="done",
-        )
+    @contextmanager
+    def _teaching(self, device: Device) -> Iterator[Teacher | None]:
+        """The learner, until the body has ended; None if the layers begin cold."""
+        import ray
 
-    def _teacher(self, device: Device) -> Teacher | None:
-        """The learner; None if the layers begin cold."""
         from chameleon_ray.learner import start_learner
 
         if self._plan.experience is None:
-            return None
-        return start_learner(
+            yield None
+            return
+        teacher = start_learner(
             self._plan.experience,
             run=self._folder.address,
             target=device.target,
             machine=device.machine,
         )
+        try:
+            yield teacher
+        finally:  # Ray Tune goes on knowing it, and so Ray would let it live as long as the driver
+            with suppress(Exception):
+                ray.kill(teacher.actor)
 
     @contextmanager
     def _watching(self) -> Iterator[None]:
@@ -392,24 +394,3 @@ class _Run:
             learned_from=plan.learns_from,
             versions=installed(_PACKAGES),
         )
-
-
-def _fitting(plan: Plan) -> int:
-    """How many layers at once the CPUs that Ray hands out are enough for.
-
-    Raises:
-        MachineError: Not even for one.
-    """
-    import ray
-
-    from chameleon_ray.measure.pool import this_node
-
-    name, needed = this_node(), 1 + plan.rollout_workers
-    here = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    cpus = int(sum(resources.get("CPU", 0) for resources in here if name in resources))
-    if cpus < needed:
-        raise MachineError(
-            f"Ray hands out {cpus} CPUs, and a layer with {plan.rollout_workers} rollout workers "
-            f"needs {needed}; start Ray with more, or set workers lower in the policy."
-        )
-    return min(plan.at_once, cpus // needed)

@@ -29,6 +29,18 @@ class LayerProgress:
     best_seconds: float | None = None
     doing: str = "waiting"
 
+    @classmethod
+    def of(cls, result: LayerResult, *, trials: int) -> LayerProgress:
+        """The row of a layer that has its result."""
+        return cls(
+            layer=result.layer,
+            trials=trials,
+            measurements=result.measurements,
+            default_seconds=result.default_seconds,
+            best_seconds=result.best_seconds,
+            doing="done",
+        )
+
     @property
     def ended(self) -> bool:
         """Whether the layer has its result."""

@@ -90,10 +90,13 @@ def ray_session(
         remedy: What else may be done if the cluster cannot be reached.
 
     Raises:
-        MachineError: Ray does not start, or is not at the address, or asks for another token.
+        MachineError: Ray does not start, or is not at the address, or asks for another token; or
+            this process has another Ray already.
     """
     ray = import_ray()
     if ray.is_initialized():
+        if address:
+            _check_joined(address, remedy)
         yield
         return
     try:
@@ -117,6 +120,25 @@ def ray_session(
             ray.shutdown()
         if session:
             shutil.rmtree(session, ignore_errors=True)
+
+
+def _check_joined(address: str, remedy: str) -> None:
+    """Whether the Ray that this process has is the one at an address."""
+    try:
+        _reach(address)
+    except ConnectionError as error:
+        raise MachineError(_unreachable(address, error, remedy)) from error
+    ours = _gcs_address()
+    if address != "auto" and _resolved(address) != _resolved(ours):
+        raise MachineError(
+            f"--address: this process has the Ray at {ours} already, and cannot use that at "
+            f"{address} besides. Leave --address out, or call ray.shutdown() before."
+        )
+
+
+def _resolved(address: str) -> tuple[str, str]:
+    host, _, port = address.rpartition(":")
+    return socket.gethostbyname(host.strip("[]")), port
 
 
 def _unreachable(address: str | None, error: Exception, remedy: str) -> str:

@@ -40,6 +40,19 @@ def _no_ray_of_others():
         sys.modules["ray"].shutdown()
 
 
+@pytest.fixture(scope="module")
+def shared_ray():
+    """A Ray for all runs of a module: to start one takes as long as a small run.
+
+    Its workers find the modules that lie beside the tests.
+    """
+    from chameleon_ray.ray_access import start_ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))
+        start_ray(cpus=8)
+
+
 @pytest.fixture
 def store(monkeypatch):
     """An object store with a bucket."""

@@ -88,6 +88,7 @@ def test_a_comparison_is_printed_and_is_one_object(path, tmp_path, capsys):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.slow
 def test_layers_are_tuned_live_and_timed_in_turns(tmp_path, capsys):
     """Each policy in its own run folder; the fastest of all runs is the reference; gone on with."""
@@ -114,6 +115,7 @@ def test_layers_are_tuned_live_and_timed_in_turns(tmp_path, capsys):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.slow
 def test_layers_that_learn_from_each_other_beside_cold_ones(tmp_path, capsys):
     """`--learn-from layers`: nothing measured before; only in the warm run are there lessons."""

@@ -125,6 +125,7 @@ def test_a_layer_that_is_alone_goes_on():
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.parametrize("schedule", ["gain", "fifo"])
 def test_the_measurements_of_a_network_are_given_out_as_the_policy_says(tmp_path, schedule):
     """As many in all; with `gain`, the layers share them."""

@@ -2,6 +2,7 @@
 
 import shutil
 
+import psutil
 import pytest
 from journals import rows
 
@@ -13,7 +14,7 @@ from chameleon_ray.networks import network
 from chameleon_ray.records import read_records
 from chameleon_ray.tasks import Target
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
 LAYERS = {layer.index: layer.task for layer in network("resnet18")}
 KIND = {"target": Target(lanes=16, cores=2), "machine": "simulated CPU, 2 cores, 16 lanes"}
@@ -92,6 +93,24 @@ class TestRuns:
         a_run(run, trials=32)
         assert before <= rows(run)
         assert max(rows(run).values()) == 1
+
+    def test_a_learner_ends_with_its_run(self, tmp_path):
+        """Also in a Ray that goes on."""
+        learners = []
+
+        def look(progress):
+            del progress
+            learners.extend(p for p in processes() if p not in learners)
+
+        def processes():
+            family = psutil.Process().children(recursive=True)
+            return [p for p in family if p.is_running() and p.name().startswith("ray::Learner")]
+
+        assert not processes()
+        a_run(tmp_path / "run", trials=8, policy="random", on_progress=look)
+        assert len(learners) == 1
+        _, alive = psutil.wait_procs(learners, timeout=20)
+        assert not alive
 
     def test_a_first_measurement_that_was_learned(self, cold, tmp_path):
         """After the default comes the best of the run before, timed anew."""

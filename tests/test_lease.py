@@ -1,5 +1,6 @@
 """The lease of the cores: many compute, or one times."""
 
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -29,6 +30,19 @@ class Holder:
         self.process.join()
 
 
+def _wait_until_closed(gate):
+    """Until somebody waits to time."""
+    with gate.open() as file:
+        for _ in range(300):
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            fcntl.flock(file, fcntl.LOCK_UN)
+            time.sleep(0.1)
+    raise AssertionError("nobody closed the gate")
+
+
 def test_many_may_compute_at_once(tmp_path):
     """A shared lease does not wait for another."""
     other = Holder(tmp_path, "shared")
@@ -44,13 +58,13 @@ def test_who_times_is_alone_and_goes_before_new_computations(tmp_path):
     computing = Holder(tmp_path, "shared")
     assert computing.ready.wait(30)
     timing = Holder(tmp_path, "exclusive")
+    _wait_until_closed(tmp_path / "gate")
     later = Holder(tmp_path, "shared")
-    time.sleep(0.5)
-    assert not timing.ready.wait(0.5)
+    assert not later.ready.wait(2)
+    assert not timing.ready.is_set()
     computing.end()
     assert timing.ready.wait(30)
-    if not later.ready.is_set():  # it came after the gate was closed
-        assert not later.ready.wait(0.5)
+    assert not later.ready.wait(0.5)
     timing.end()
     assert later.ready.wait(30)
     later.end()

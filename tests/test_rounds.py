@@ -215,6 +215,7 @@ sampler: {kind: adaptive}
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.slow
 def test_going_on_with_a_run_doubles_no_round(tmp_path):
     """A run of 20 that goes on to 30 keeps the rounds it had, and what PPO learned in them."""

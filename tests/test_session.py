@@ -80,6 +80,34 @@ def test_something_else_that_listens_is_no_ray():
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
+def test_a_process_that_has_a_ray_takes_no_other():
+    """Its own by any of its names, or by none."""
+    import ray
+
+    ours = ray.get_runtime_context().gcs_address
+    for address in (None, "auto", ours, ours.replace("127.0.0.1", "localhost")):
+        with ray_session(address=address, cpus=1):
+            assert ray.is_initialized()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        other = f"127.0.0.1:{server.getsockname()[1]}"
+
+        def answer():
+            connection, _ = server.accept()
+            connection.recv(64)
+            connection.sendall(b"\0\0\0\4\0\0\0\0\0")  # the settings of HTTP/2
+            connection.close()
+
+        threading.Thread(target=answer, daemon=True).start()
+        with (
+            pytest.raises(MachineError, match=f"has the Ray at {ours} already"),
+            ray_session(address=other, cpus=1),
+        ):
+            pass
+    assert ray.is_initialized()
+
+
+@pytest.mark.ray
 @pytest.mark.slow
 def test_a_cluster_that_has_gone_ends_its_runs_with_a_word(tmp_path):
     """In seconds, with the exit code of what a user can mend."""

@@ -4,7 +4,6 @@ import itertools
 import os
 import signal
 import time
-from pathlib import Path
 
 import psutil
 import pytest
@@ -13,7 +12,7 @@ from journals import rows
 from chameleon_ray import tune
 from chameleon_ray.records import read_records
 
-pytestmark = pytest.mark.ray
+pytestmark = [pytest.mark.ray, pytest.mark.usefixtures("shared_ray")]
 
 POLICY = """
 initial: 8
@@ -95,9 +94,8 @@ def test_what_dies_while_layers_learn_of_each_other_costs_no_measurement(setting
     assert set(rows(run).values()) == {1}
 
 
-def test_builders_that_somebody_kills_cost_nothing(settings, tmp_path, monkeypatch):
+def test_builders_that_somebody_kills_cost_nothing(settings, tmp_path):
     """The processes that build and run candidates: what they had in hand is measured again."""
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     env = tmp_path / "children.yaml"
     env.write_text("measurer: two_kinds:backend\ncores: 2\nmeasurement_seconds: 0.05\n")
     runs = {name: tmp_path / name for name in ("calm", "killed")}

@@ -92,6 +92,7 @@ def test_a_folder_that_cannot_be_written_costs_the_files_alone(tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.slow
 def test_a_run_leaves_the_curves_of_its_journal(tmp_path):
     """Best time, speed and failures of each layer, at each step; once more when it goes on."""

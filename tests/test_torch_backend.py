@@ -55,6 +55,7 @@ assert "ray" not in sys.modules
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.slow
 def test_layers_that_nobody_knows_are_tuned_at_the_first_call(tmp_path, capfd):
     """In a run of their own, from which the next process starts, and which can be deployed."""
@@ -85,6 +86,7 @@ def test_layers_that_nobody_knows_are_tuned_at_the_first_call(tmp_path, capfd):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("shared_ray")
 @pytest.mark.slow
 def test_a_budget_that_is_too_short_leaves_the_model_by_rule(tmp_path):
     """With a warning, and no run."""
