@@ -187,7 +187,8 @@ def finished(
     found = []
     for layer in layers:
         measured = of_layer(layer, records)
-        if _ended(measured) and sum(m.purpose.counted for m in measured) == trials:
+        ended = any(m.ok for m in _finalists(measured))
+        if ended and sum(m.purpose.counted for m in measured) == trials:
             found.append(layer_result(layer, measured, target=target))
     return found
 
