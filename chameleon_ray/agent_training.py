@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def train_agent(
     command: str,
     progressed: Progressed = lambda _iteration, _worth: None,
 ) -> AgentFile:
-    """Train an agent and write it; one that Ctrl-C ends sooner is written, too, and not scored.
+    """Train an agent, write it, and score it; Ctrl-C leaves one that knows less, or has no scores.
 
     Args:
         spaces: Names of devices (`devices.open_device`) to train on.
@@ -52,7 +52,8 @@ def train_agent(
         SettingsError: A space cannot be used, or is one to train on and held out as well; or there
             are more workers than cores.
         OSError: The file cannot be written.
-        KeyboardInterrupt: Before the agent has learned anything.
+        KeyboardInterrupt: Before the agent has learned anything, or while it is scored: it is
+            written by then.
     """
     if settings.workers > (cores := usable_cores()):
         raise SettingsError(
@@ -68,14 +69,6 @@ def train_agent(
             raise SettingsError(f"--held-out {name}: it is walked in training too; leave it out.")
     began = time.time()
     trained = pretrain(devices, settings, progressed)
-    first = first_weights(hidden=settings.hidden, seed=settings.seed)
-    scores = {
-        device.name: {
-            "untrained": worth(first, device, seed=settings.seed),
-            "trained": worth(trained.weights, device, seed=settings.seed),
-        }
-        for device in (others if len(trained.worth) == settings.iterations else [])
-    }
     tenth = max(1, len(trained.worth) // 10)
     card = {
         "what": "PPO's agent of tokens, to begin a search with on any space",
@@ -88,13 +81,24 @@ def train_agent(
             "first tenth": float(np.mean(trained.worth[:tenth])),
             "last tenth": float(np.mean(trained.worth[-tenth:])),
         },
-        "scores": scores,
+        "scores": {},
         "command": command,
         "seconds": round(time.time() - began),
         "versions": installed(_PACKAGES),
     }
     agent = AgentFile(weights=trained.weights, card=card)
-    save_agent(out, agent)
+    save_agent(out, agent)  # before it is scored, which takes a while
+    if others and len(trained.worth) == settings.iterations:
+        first = first_weights(hidden=settings.hidden, seed=settings.seed)
+        scores = {
+            device.name: {
+                "untrained": worth(first, device, seed=settings.seed),
+                "trained": worth(trained.weights, device, seed=settings.seed),
+            }
+            for device in others
+        }
+        agent = replace(agent, card=card | {"scores": scores})
+        save_agent(out, agent)
     return agent
 
 

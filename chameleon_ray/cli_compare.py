@@ -12,7 +12,6 @@ import typer
 
 from chameleon_ray.cli_shared import (
     Json,
-    LearnFrom,
     LiveEnv,
     LiveLayers,
     LiveNetwork,
@@ -30,6 +29,7 @@ from chameleon_ray.errors import SettingsError
 
 if TYPE_CHECKING:
     from chameleon_ray.compare import Standing
+    from chameleon_ray.learning.reading import Experience
     from chameleon_ray.searches import Search
 
 app = typer.Typer()
@@ -37,6 +37,7 @@ app = typer.Typer()
 _POLICIES = ("autotvm", "chameleon")
 _SEEDS, _LIVE_SEEDS = "0-19", "0-4"
 _SHARE = 0.95
+_LAYERS = "layers"  # as --learn-from: those of the network, from each other
 
 
 @app.command()
@@ -79,7 +80,14 @@ def compare(
     out: Annotated[
         Path, typer.Option(help="Folder of the finished searches; what is there is not repeated.")
     ] = Path("runs/compare"),
-    learn_from: LearnFrom = None,
+    learn_from: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PLACE",
+            help="Compare cold and warm, which begins with this, as of `tune`. With --network, "
+            "`layers` is nothing: they learn from each other alone.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Compare policies on equal budgets: scores, 95% intervals, significance."""
@@ -121,6 +129,11 @@ def _recorded(
     from chameleon_ray.measure.recorded import load_recorded, shipped
     from chameleon_ray.presets import load_policy
 
+    if _LAYERS in (learn_from or ()):
+        raise SettingsError(
+            f"--learn-from {_LAYERS}: a recorded space is one layer, with no others to learn from. "
+            "Name recorded spaces of its kernel, or give --network."
+        )
     chosen = [load_policy(name) for name in policies]
     recorded = [load_recorded(name) for name in spaces or shipped()]
     experience = experience_of(learn_from)
@@ -161,7 +174,7 @@ def _live(
         seeds=seeds,
         trials=trials,
         out=out,
-        experience=experience_of(learn_from),
+        experience=_experience_of(learn_from),
         on_progress=on_progress,
     )
     for remark in found.remarks:
@@ -172,6 +185,20 @@ def _live(
         counts = ", ".join(f"{n} of {space}" for space, n in untimed.items())
         what += f" (but {counts} could not be: these have the times that the runs told)"
     return found.searches, what
+
+
+def _experience_of(places: list[str] | None) -> Experience | None:
+    """What the layers of a network learn from besides each other; None: not even that."""
+    if _LAYERS not in (places or ()):
+        return experience_of(places)
+    if len(places or ()) > 1:
+        raise SettingsError(
+            f"--learn-from {_LAYERS}: layers learn from each other whatever else is named; give it "
+            f"alone. A folder of that name is ./{_LAYERS}."
+        )
+    from chameleon_ray.learning.reading import Experience
+
+    return Experience()
 
 
 @contextlib.contextmanager

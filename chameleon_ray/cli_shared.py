@@ -61,8 +61,7 @@ LearnFrom = Annotated[
     typer.Option(
         metavar="PLACE",
         help="Measurements of others to begin with: a run folder, a folder of them or of recorded "
-        "spaces, a recorded space, an agent of `pretrain`; `prior` is what ships, `layers` the "
-        "network's own layers alone. May be repeated.",
+        "spaces, a recorded space, an agent of `pretrain`; `prior` is what ships. May be repeated.",
     ),
 ]
 Json = Annotated[

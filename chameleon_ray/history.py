@@ -14,7 +14,7 @@ from rich.console import Console
 from chameleon_ray import report
 from chameleon_ray.errors import RunFolderError, UnsupportedError
 from chameleon_ray.machine import cpu
-from chameleon_ray.measure import Measurement, Purpose
+from chameleon_ray.measure import Measurement, Outcome, Purpose
 from chameleon_ray.measure.backend import target_of
 from chameleon_ray.networks import Network, choose_layers, network
 from chameleon_ray.records import Record, drifts, read_records
@@ -181,15 +181,38 @@ def of_layer(layer: Layer, records: Sequence[Record]) -> list[Measurement]:
 
 
 def finished(
-    layers: Sequence[Layer], records: Sequence[Record], *, trials: int, target: Target
+    layers: Sequence[Layer],
+    records: Sequence[Record],
+    *,
+    trials: int,
+    finalists: int,
+    torch: bool,
+    target: Target,
 ) -> list[LayerResult]:
-    """Of layers with so many measurements each: those that have them all, and their finalists."""
+    """The results of those layers to which a run that goes on has nothing to add.
+
+    Args:
+        layers: Of the run.
+        records: Of measurements that count for it.
+        trials: Measurements of each layer.
+        finalists: How many are timed in turns, where as many work.
+        torch: Whether torch is timed beside them.
+        target: What is tuned for.
+    """
     found = []
     for layer in layers:
         measured = of_layer(layer, records)
-        ended = any(m.ok for m in _finalists(measured))
-        if ended and sum(m.purpose.counted for m in measured) == trials:
-            found.append(layer_result(layer, measured, target=target))
+        result = layer_result(layer, measured, target=target)
+        works = result.outcomes.get(Outcome.OK.value, 0)
+        timed = [m.ok for m in _finalists(measured)]
+        if (
+            result.measurements == min(trials, result.space_size)
+            and works > 0
+            and any(timed)
+            and len(timed) >= min(finalists, works)
+            and (not torch or any(m.purpose is Purpose.TORCH for m in measured))
+        ):
+            found.append(result)
     return found
 
 

@@ -155,13 +155,13 @@ class _Run:
         from chameleon_ray.layer_trials import layers_at_once
 
         plan = self._plan
-        at_once = layers_at_once(plan)
+        self._at_once = layers_at_once(plan)
         device = self._start()
         self._device = device
         self._begin(device)
         self._known = self._finished(device)
-        self._at_once = min(at_once, len(plan.layers) - len(self._known))
-        importing = self._at_once if plan.env.on_cores else 0
+        left = len(plan.layers) - len(self._known)
+        importing = min(self._at_once, left) if plan.env.on_cores else 0
         self._damaged = self._open(device, importing=importing)
         with self._watching():
             layers = self._tune(device)
@@ -264,7 +264,14 @@ class _Run:
             return []
         records, _ = read_records(self._folder.address)
         ours = [record for record in records if record.provenance.same_origin(provenance)]
-        return history.finished(plan.layers, ours, trials=plan.trials, target=device.target)
+        return history.finished(
+            plan.layers,
+            ours,
+            trials=plan.trials,
+            finalists=plan.env.finalists,
+            torch=device.has_torch,
+            target=device.target,
+        )
 
     @contextmanager
     def _teaching(self, device: Device) -> Iterator[Teacher | None]:

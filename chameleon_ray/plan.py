@@ -15,7 +15,7 @@ from chameleon_ray.measure.backend import target_here
 from chameleon_ray.networks import Network, choose_layers
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.presets import load_env, load_policy
-from chameleon_ray.run_folder import EACH_OTHER, NOTHING
+from chameleon_ray.run_folder import NOTHING
 from chameleon_ray.settings import Policy, PpoSettings
 from chameleon_ray.storage import Place
 from chameleon_ray.tasks import Layer, Target
@@ -162,7 +162,7 @@ def _with_prior(given: Experience, *, use_prior: bool) -> tuple[Experience, str]
     """The same with what ships, and what both are, in words."""
     ours = prior() if use_prior else Experience()
     words = [
-        EACH_OTHER,
+        "each other",
         f"what ships: {ours.words}" if ours.words else "",
         f"--learn-from: {given.words}" if given.words else "",
     ]

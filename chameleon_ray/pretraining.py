@@ -142,7 +142,7 @@ def pretrain(
         algorithm=PretrainingAlgorithm,
         env_runner=PretrainingRunner,
     )
-    worth: list[float] = []
+    worth, steps = list[float](), 0
     try:
         algorithm.open(devices, settings)
         for iteration in range(settings.iterations):
@@ -152,12 +152,13 @@ def pretrain(
                     algorithm.begin(visits, rng, 1 - 0.95 * iteration / settings.iterations)
                     algorithm.train()
                 worth.append(algorithm.worth)
+                steps = algorithm.steps
                 progressed(iteration + 1, algorithm.worth)
             except KeyboardInterrupt:
                 if not worth:
                     raise
                 break
-        return Trained(weights=algorithm.weights(), steps=algorithm.steps, worth=tuple(worth))
+        return Trained(weights=algorithm.weights(), steps=steps, worth=tuple(worth))
     finally:
         algorithm.stop()
 

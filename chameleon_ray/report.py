@@ -13,7 +13,6 @@ from rich.table import Table
 
 from chameleon_ray.networks import Untuned
 from chameleon_ray.results import PHASES, LayerResult, NetworkResult
-from chameleon_ray.run_folder import EACH_OTHER, NOTHING
 from chameleon_ray.text import duration, geometric_mean, milliseconds, ratio, speed
 
 _COLUMNS = (
@@ -175,12 +174,8 @@ def _network_seconds(result: NetworkResult, name: str) -> float | None:
 
 
 def learned(result: NetworkResult) -> list[str]:
-    """What the layers learned from; no line if nobody knows."""
-    alone = len(result.layers) == 1  # and has no other to learn from
-    words = [w for w in result.learned_from.split("; ") if w and not (alone and w == EACH_OTHER)]
-    if not result.learned_from:
-        return []
-    return [f"The {'layer' if alone else 'layers'} learned from {'; '.join(words) or NOTHING}."]
+    """What layers learn from in the run; no line if nobody knows."""
+    return [f"Layers learn from {result.learned_from}."] if result.learned_from else []
 
 
 def _summary(result: NetworkResult) -> list[str]:

@@ -23,7 +23,6 @@ from chameleon_ray.storage import Folder, Place, open_folder, reason
 MANIFEST = "run.json"
 _WORDS = ("description", "untuned", "taught_by")  # of a manifest: they change nothing
 NOTHING = "nothing"  # what cold runs learn from, and older ones did
-EACH_OTHER = "each other"  # what the layers of all others do besides
 LESSONS = "lessons"  # parts with this name: what a layer was taught, and when
 MODEL = "model.pt2"  # in a run of torch.compile: the model, as it was tuned
 
@@ -189,12 +188,12 @@ def _tells_of_nothing(name: str) -> bool:
     return name in {*OWN_FILES, MANIFEST} or name.startswith(f"{LESSONS}-")
 
 
-def manifest_of(folder: Folder, *, remedy: str = "") -> dict[str, Any] | None:
+def manifest_of(folder: Folder, *, remedy: str) -> dict[str, Any] | None:
     """What the manifest of a run says; None if there is none.
 
     Args:
         folder: Of the run, or not of one.
-        remedy: What a user can do about one that is damaged, as a sentence.
+        remedy: What a user can do about one that cannot be read, as a sentence.
 
     Raises:
         RunFolderError: It cannot be read.
@@ -204,14 +203,11 @@ def manifest_of(folder: Folder, *, remedy: str = "") -> dict[str, Any] | None:
         found = json.loads(folder.read(MANIFEST))
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except OSError as error:
-        raise RunFolderError(
-            f"{path}: cannot be read: {reason(error)}. {folder.remedy}."
-        ) from error
-    except ValueError as error:
-        raise RunFolderError(f"{path}: cannot be read: {error}. {remedy}".rstrip()) from error
+    except (OSError, ValueError) as error:
+        why = reason(error) if isinstance(error, OSError) else error
+        raise RunFolderError(f"{path}: cannot be read: {why}. {remedy}") from error
     if not isinstance(found, dict):
-        raise RunFolderError(f"{path}: not the manifest of a run. {remedy}".rstrip())
+        raise RunFolderError(f"{path}: not the manifest of a run. {remedy}")
     return found
 
 
@@ -223,7 +219,7 @@ def taught_by(place: Place) -> list[str] | None:
     """
     folder, known = open_folder(place), None
     with suppress(RunFolderError):  # of a damaged one, which whoever goes on with it is told
-        known = manifest_of(folder)
+        known = manifest_of(folder, remedy="")
     digests = (known or {}).get("taught_by")
     return [str(digest) for digest in digests] if isinstance(digests, list) else None
 

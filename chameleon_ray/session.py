@@ -123,22 +123,39 @@ def ray_session(
 
 
 def _check_joined(address: str, remedy: str) -> None:
-    """Whether the Ray that this process has is the one at an address."""
+    """Whether the Ray that this process has is the one at an address.
+
+    Raises:
+        MachineError: It is not, or nobody answers there.
+    """
     try:
         _reach(address)
-    except ConnectionError as error:
+        same = address == "auto" or _is_same(address, _gcs_address())
+    except OSError as error:
         raise MachineError(_unreachable(address, error, remedy)) from error
-    ours = _gcs_address()
-    if address != "auto" and _resolved(address) != _resolved(ours):
+    if not same:
         raise MachineError(
-            f"--address: this process has the Ray at {ours} already, and cannot use that at "
-            f"{address} besides. Leave --address out, or call ray.shutdown() before."
+            f"--address: this process has the Ray at {_gcs_address()} already, and cannot use that "
+            f"at {address} besides. Leave --address out, or call ray.shutdown() before."
         )
 
 
-def _resolved(address: str) -> tuple[str, str]:
-    host, _, port = address.rpartition(":")
-    return socket.gethostbyname(host.strip("[]")), port
+def _is_same(one: str, other: str) -> bool:
+    """Whether two addresses are one place; all names of this machine are.
+
+    Raises:
+        OSError: One has no such name.
+    """
+    import psutil
+
+    here = {address.address for each in psutil.net_if_addrs().values() for address in each}
+    places = []
+    for address in (one, other):
+        host, _, port = address.rpartition(":")
+        found = {str(info[4][0]) for info in socket.getaddrinfo(host.strip("[]"), int(port))}
+        places.append((found | here if found & here else found, port))
+    (hosts, port), (other_hosts, other_port) = places
+    return port == other_port and bool(hosts & other_hosts)
 
 
 def _unreachable(address: str | None, error: Exception, remedy: str) -> str:

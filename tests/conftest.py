@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,12 @@ def pytest_configure():
     worker = os.environ.get("PYTEST_XDIST_WORKER")
     if worker:
         os.environ["RAY_TMPDIR"] = tempfile.mkdtemp(prefix=f"cr-{worker}-", dir="/tmp")
+
+
+def pytest_unconfigure():
+    """No logs of Ray are left."""
+    if os.environ.get("PYTEST_XDIST_WORKER"):
+        shutil.rmtree(os.environ["RAY_TMPDIR"], ignore_errors=True)
 
 
 @pytest.fixture

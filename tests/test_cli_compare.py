@@ -54,7 +54,11 @@ def test_what_is_no_seed_is_refused(text):
         (["--network", "resnet19"], "unknown network"),
         (["--network", "resnet18", "--policy", "random", "--policy", "random"], "stands twice"),
         (["--space", "PATH", "--space", "PATH"], "stands twice"),
-        (["--space", "PATH", "--learn-from", "layers"], "--learn-from layers: line_cpu is one"),
+        (
+            ["--space", "PATH", "--learn-from", "layers"],
+            "--learn-from layers: a recorded space is one",
+        ),
+        (["--network", "resnet18", *["--learn-from", "layers"] * 2], "give it alone"),
         (["--trials", "0"], "0"),
         (["--share", "95"], "less than or equal to 1"),
     ],

@@ -394,7 +394,9 @@ def test_the_command_line_deploys_and_times(tmp_path, call):
     assert (code, "exists" in err) == (2, True)
     assert "by rule" in call("deploy", *model, "-o", tmp_path / "again")[1].lower()
     code, _, err = call("deploy", tmp_path / "nowhere", "-o", tmp_path / "new")
-    assert (code, "nowhere: not a run folder: there is no such folder" in err) == (2, True)
+    assert (code, f"unknown run folder or model '{tmp_path}/nowhere'" in err) == (2, True)
+    code, _, err = call("deploy", tmp_path, "-o", tmp_path / "new")
+    assert (code, "not a run folder: it has no run.json" in err) == (2, True)
 
 
 def test_the_shipped_database_is_for_the_templates_of_now():

@@ -1,5 +1,6 @@
 """Layers of a run that learn: of what they were given, and of each other."""
 
+import contextlib
 import shutil
 
 import psutil
@@ -102,9 +103,14 @@ class TestRuns:
             del progress
             learners.extend(p for p in processes() if p not in learners)
 
+        def name_of(process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                return process.name()
+            return ""
+
         def processes():
             family = psutil.Process().children(recursive=True)
-            return [p for p in family if p.is_running() and p.name().startswith("ray::Learner")]
+            return [p for p in family if name_of(p).startswith("ray::Learner")]
 
         assert not processes()
         a_run(tmp_path / "run", trials=8, policy="random", on_progress=look)

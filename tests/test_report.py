@@ -137,16 +137,8 @@ def test_json_holds_finite_numbers_only():
     assert "\n" not in text
 
 
-@pytest.mark.parametrize(
-    ("layers", "learned_from", "line"),
-    [
-        (2, "each other; what ships: 8 measurements", "The layers learned from each other; what"),
-        (1, "each other; what ships: 8 measurements", "The layer learned from what ships: 8"),
-        (1, "each other", "The layer learned from nothing."),
-        (2, "nothing", "The layers learned from nothing."),
-    ],
-)
-def test_what_was_learned_from(layers, learned_from, line):
-    """One layer has no other to learn from."""
-    rows = [layer_result(), layer_result(1)][:layers]
-    assert line in shown(result(*rows, learned_from=learned_from))
+@pytest.mark.parametrize("words", ["each other; what ships: 8 measurements", "nothing", ""])
+def test_what_was_learned_from(words):
+    """A line, unless nobody knows."""
+    assert ("Layers learn from" in shown(result(learned_from=words))) == bool(words)
+    assert not words or f"Layers learn from {words}." in shown(result(learned_from=words))

@@ -12,11 +12,11 @@ from chameleon_ray.deploy.best import best_configs, best_of, cores_of, network_i
 from chameleon_ray.deploy.database import Entry
 from chameleon_ray.deploy.folder import Deployed, DeployedLayer, write
 from chameleon_ray.env_settings import Env
-from chameleon_ray.errors import SettingsError, UnsupportedError
+from chameleon_ray.errors import SettingsError, UnknownNameError, UnsupportedError
 from chameleon_ray.history import read_manifest
 from chameleon_ray.measure.backend import target_here
-from chameleon_ray.networks import Network
-from chameleon_ray.networks.source import Source, source_of
+from chameleon_ray.networks import NETWORKS, Network
+from chameleon_ray.networks.source import FORMS, Source, source_of
 from chameleon_ray.run_folder import MANIFEST, MODEL
 from chameleon_ray.storage import Place, open_folder
 from chameleon_ray.tasks import Layer, Target
@@ -78,14 +78,18 @@ def _is_run(what: str) -> bool:
     """Whether something is a folder of a run, here or on a store.
 
     Raises:
-        RunFolderError: It can be nothing else, and is none.
+        RunFolderError: It is a folder, and not of a run.
+        UnknownNameError: It is neither a folder nor a name that a model may have.
     """
     if ":" in what and "://" not in what:
         return False
-    if MANIFEST in open_folder(what).names():
+    folder = open_folder(what)
+    if MANIFEST in folder.names():
         return True
-    if "/" in what and not Path(what).suffix:
+    if folder.kind() == "folder" or "://" in what:
         read_manifest(what)  # tells why it is none
+    if "/" in what and not Path(what).suffix:
+        raise UnknownNameError("run folder or model", what, ("runs/...", *NETWORKS, *FORMS))
     return False
 
 

@@ -27,6 +27,7 @@ from chameleon_ray.tunables import Tunables
 _ORIGIN = ("task", "machine", "template")
 COLUMNS = ("job", *_ORIGIN, "purpose", "outcome", "repeat_seconds", "config")
 _COUNTED = [purpose.value for purpose in Purpose if purpose.counted]
+_REMEDY = "Put a copy of it back, or leave the run out."
 _OF_THE_DEVICE = (Outcome.DEVICE_LOST.value, Outcome.DRIFTED.value)  # not of the config
 
 
@@ -83,7 +84,7 @@ def sources_of_table(table: Any, *, name: str) -> Iterator[Source]:
 def _look_in(run: Place) -> _Look:
     """How the space of what a run has measured is known: of a function, the run says it."""
     folder = open_folder(run)
-    manifest = manifest_of(folder)
+    manifest = manifest_of(folder, remedy=_REMEDY)
     if manifest is None or manifest.get("kind") != "function":
         return _layer
     where = f"{folder.name}/{MANIFEST}: knobs"

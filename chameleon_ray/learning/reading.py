@@ -21,7 +21,6 @@ from chameleon_ray.storage import Place, open_folder
 PRIOR = Path(__file__).with_name("prior.parquet")  # what ships: our own measurements
 _AGENT = ".safetensors"
 _OWN_NAME = "prior"  # by which it is named
-_LAYERS = "layers"  # names nothing: the layers of a run learn from each other alone
 _RECORDED = (".json", ".json.gz")
 
 
@@ -123,15 +122,7 @@ class Experience:
 
         Args:
             tested: What is searched; its records are refused as its own history.
-
-        Raises:
-            SettingsError: Nothing was given but the layers of a run.
         """
-        if not self.sources and not self.agent:
-            raise SettingsError(
-                f"--learn-from {_LAYERS}: {tested.name} is one layer, recorded, with no others to "
-                "learn from. Name recorded spaces of its kernel, or give --network."
-            )
         others = without(self.sources, tested)
         alike = [source.name for source in others if has_knobs_of(source, tested.space)]
         out = [
@@ -187,7 +178,7 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
     Args:
         places: Each a run folder or its URL, a folder of run folders and recorded spaces, a
             recorded space's file or name, a Parquet file of records, an agent that `pretrain` has
-            written, `prior`, what ships, or `layers`, nothing but the run's own layers.
+            written, or `prior`, what ships.
         besides: The run that is to learn: it is no other's past, though it lie in one of the
             folders.
 
@@ -201,7 +192,7 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
     agents = [load_agent(place) for place in places if place.endswith(_AGENT)]
     if len(agents) > 1:
         raise SettingsError("--learn-from: a search begins with one agent; give one .safetensors.")
-    for place in (p for p in places if p != _LAYERS and not p.endswith(_AGENT)):
+    for place in (place for place in places if not place.endswith(_AGENT)):
         found = list(_read(place, besides))
         there = {source.digest: source for source, _ in reversed(found) if source}
         said = [remark for _, remark in found if remark]
@@ -210,7 +201,7 @@ def learn_from(places: Sequence[str], *, besides: Place | None = None) -> Experi
             said = [f"{place!r}: {nothing}"]
         sources |= {digest: there[digest] for digest in reversed(there) if digest not in sources}
         remarks += said
-    if not sources and not agents and _LAYERS not in places:
+    if not sources and not agents:
         why = f" ({'; '.join(remarks)})" if remarks else ""
         raise SettingsError(
             f"--learn-from: nothing was measured in {', '.join(places)}{why}. Name a run folder, a "

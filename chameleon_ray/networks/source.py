@@ -19,7 +19,7 @@ from chameleon_ray.networks import NETWORKS
 
 Kind = Literal["torchvision", "function", "pt2", "onnx"]
 
-_FORMS = ("torchvision:NAME", "package.module:function", "FILE.onnx", "FILE.pt2")
+FORMS = ("torchvision:NAME", "package.module:function", "FILE.onnx", "FILE.pt2")
 _PICKLES = (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".pickle")
 _TYPES = ("float32", "int64", "int32", "bool")
 _INPUT = re.compile(r"(?P<shape>\d+(x\d+)*)(:(?P<dtype>\w+))?")
@@ -116,7 +116,7 @@ def _kind(name: str) -> Kind | None:
         )
     if re.fullmatch(r"[\w.]+:\w+", name):
         return "function"
-    raise UnknownNameError("network", name, (*NETWORKS, *_FORMS))
+    raise UnknownNameError("network", name, (*NETWORKS, *FORMS))
 
 
 def parse_inputs(text: str) -> tuple[Input, ...]:
