@@ -21,8 +21,9 @@ from typing import Any
 import numpy as np
 
 from chameleon_ray.env_settings import Env
-from chameleon_ray.machine import cpu, usable_cores
+from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure.backend import Backend, open_backend
+from chameleon_ray.measure.tvm import resolve_target
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.space import Choice, KnobValues
@@ -151,11 +152,12 @@ def main() -> None:
     parser.add_argument("--tasks", type=int, default=26, help="only the first so many")
     parser.add_argument("--network", action="append", default=[], help="a model; repeatable")
     parser.add_argument("--kernel", type=int, help="of layers with a filter of this height alone")
+    parser.add_argument("--model", default="native", help="LLVM's name of a CPU, such as haswell")
     parser.add_argument("--json", action="store_true", help="one object on one line")
     options = parser.parse_args()
-    target = Target(lanes=cpu().lanes, cores=usable_cores())
+    target = resolve_target(Target(model=options.model, cores=usable_cores()))
     os.environ.update(TVM_NUM_THREADS=str(target.cores), TVM_THREAD_POOL_SPIN_COUNT="2000")
-    backend = open_backend(Env(), target, 0)
+    backend = open_backend(Env(model=options.model), target, 0)
     tasks: list[Any] = [layer.task for name in NETWORKS for layer in network(name)][: options.tasks]
     if options.network:
         layers = [x for name in options.network for x in look_up(name, target).layers]

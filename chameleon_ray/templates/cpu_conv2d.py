@@ -171,14 +171,17 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     """What an expert would write down without measuring, `(knobs,)`.
 
     The register tile hides the latency of an FMA and stays clear of spilling: at most 14 vectors
-    of 32 registers (AVX-512, NEON) or 12 of 16 (AVX2), at most two of them of filters. The whole
-    filter window and a few channels are reduced in it, unrolled; there are a few chunks per core.
-    The numbers are the best of many such rules (`benchmarks/defaults.py`).
+    of 32 registers (AVX-512, NEON) or 12 of 16 (AVX2), at most two of them of filters; one of 1x1
+    filters with AVX-512, which multiplies by a number in memory. The whole filter window and a few
+    channels are reduced in it, unrolled; there are a few chunks per core. The numbers are the best
+    of many such rules (`benchmarks/defaults.py`).
     """
     space = design_space(task, target)
     f, y, x = (knob.choices for knob in space.knobs[:3])
     most = 12 if target.lanes == 8 else 14
-    widths = {choice[2] for choice in f if choice[2] <= 2}
+    pointwise = task.kernel_height == task.kernel_width == 1
+    filters = 1 if pointwise and target.lanes == 16 else 2
+    widths = {choice[2] for choice in f if choice[2] <= filters}
     tiles = itertools.product(widths, {c[2] for c in y}, {c[2] for c in x})
     f2, y2, x2 = max((t for t in tiles if math.prod(t) <= most), key=_expected_speed)
     summed = channels_of(task, target.lanes)
