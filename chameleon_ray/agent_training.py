@@ -18,7 +18,7 @@ from chameleon_ray.exercises import MEASURED, Visit, draw_exercise, visit
 from chameleon_ray.explorers.rollout import draw_luck
 from chameleon_ray.explorers.token_rollout import walk_scored
 from chameleon_ray.learning.agent_file import AgentFile, save_agent
-from chameleon_ray.machine import usable_cores
+from chameleon_ray.machine import check_cores
 from chameleon_ray.measure.recorded import find_recorded
 from chameleon_ray.pretraining import PretrainSettings, Progressed, pretrain
 from chameleon_ray.space import Vector
@@ -55,11 +55,7 @@ def train_agent(
         KeyboardInterrupt: Before the agent has learned anything, or while it is scored: it is
             written by then.
     """
-    if settings.workers > (cores := usable_cores()):
-        raise SettingsError(
-            f"--workers: {settings.workers} rollout workers on {cores} cores would only slow each "
-            f"other; give at most {cores}."
-        )
+    check_cores("--workers", settings.workers, "rollout workers")
     devices = [open_device(name) for name in spaces]
     others = [open_device(name) for name in held_out]
     data = [_told(name, device) for name, device in zip(spaces, devices, strict=True)]
@@ -89,17 +85,23 @@ def train_agent(
     agent = AgentFile(weights=trained.weights, card=card)
     save_agent(out, agent)  # before it is scored, which takes a while
     if others and len(trained.worth) == settings.iterations:
-        first = first_weights(hidden=settings.hidden, seed=settings.seed)
-        scores = {
-            device.name: {
-                "untrained": worth(first, device, seed=settings.seed),
-                "trained": worth(trained.weights, device, seed=settings.seed),
-            }
-            for device in others
-        }
-        agent = replace(agent, card=card | {"scores": scores})
+        agent = replace(agent, card=card | {"scores": _scores(trained.weights, others, settings)})
         save_agent(out, agent)
     return agent
+
+
+def _scores(
+    weights: Mapping[str, Vector], devices: Sequence[Device], settings: PretrainSettings
+) -> dict[str, dict[str, float]]:
+    """What an agent is worth on some devices, and what it was before it was trained."""
+    first = first_weights(hidden=settings.hidden, seed=settings.seed)
+    return {
+        device.name: {
+            "untrained": worth(first, device, seed=settings.seed),
+            "trained": worth(weights, device, seed=settings.seed),
+        }
+        for device in devices
+    }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

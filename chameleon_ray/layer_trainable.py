@@ -309,12 +309,8 @@ class LayerTrainable(tune.Trainable):
             doing=doing,
         )
         if result and result.best_seconds:
-            progress = replace(
-                progress,
-                measurements=result.measurements,
-                default_seconds=result.default_seconds,
-                best_seconds=result.best_seconds,
-            )
+            ended = LayerProgress.of(result, trials=self._context.trials)
+            progress = replace(ended, doing=doing)
         self._take_seconds()
         seconds, self._untold = dict(self._untold), Counter()
         self._context.coordinator.note.remote(progress, seconds)

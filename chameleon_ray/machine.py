@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from chameleon_ray.errors import SettingsError
+
 _FLOAT32_LANES = (("avx512f", 16), ("avx2", 8), ("avx", 8), ("asimd", 4), ("neon", 4), ("sse2", 4))
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -52,6 +54,19 @@ def usable_cores() -> int:
     """Cores that this process may use: its affinity, and its control group's whole cores."""
     allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return max(1, int(min(allowed or 1, core_quota())))
+
+
+def check_cores(option: str, asked: int, what: str) -> None:
+    """Whether so many processes that compute have a core each.
+
+    Raises:
+        SettingsError: They have not.
+    """
+    if asked > (cores := usable_cores()):
+        raise SettingsError(
+            f"{option}: {asked} {what} on {cores} cores would only slow each other; give at most "
+            f"{cores}."
+        )
 
 
 def core_quota() -> float:

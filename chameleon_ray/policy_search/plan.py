@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from chameleon_ray.errors import SettingsError
-from chameleon_ray.machine import usable_cores
+from chameleon_ray.machine import check_cores, usable_cores
 from chameleon_ray.measure.recorded import load_recorded, shipped
 from chameleon_ray.policy_search.declared import Declared, check, read_declared, value_of
 from chameleon_ray.policy_search.experiment import How
@@ -163,13 +163,8 @@ def cores_at_once(asked: int | None) -> int:
     Raises:
         SettingsError: More are asked for.
     """
-    cores = usable_cores()
-    if asked is not None and asked > cores:
-        raise SettingsError(
-            f"--at-once: {asked} samples on {cores} cores would only slow each other; give at most "
-            f"{cores}."
-        )
-    return asked or cores
+    check_cores("--at-once", asked or 0, "samples")
+    return asked or usable_cores()
 
 
 def _check_seeds(seeds: Sequence[int], judge_seeds: Sequence[int]) -> None:
