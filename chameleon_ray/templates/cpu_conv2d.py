@@ -33,6 +33,7 @@ from chameleon_ray.templates.cpu_tiling import (
     columns_of,
     divisors,
     filter_vectors,
+    in_chunks,
     tile_of_at_most,
 )
 
@@ -41,6 +42,7 @@ _VERSION = "cpu_conv2d/1"
 UNROLL_STEPS = (0, 16, 64, 256, 1024)
 _MOST_ACCUMULATORS = 64
 _MOST_MERGED = 8  # groups computed as one
+_CHUNKS = 4  # of the default, for each core
 
 
 def version(_target: Target) -> str:
@@ -173,8 +175,9 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     The register tile hides the latency of an FMA and stays clear of spilling: at most 14 vectors
     of 32 registers (AVX-512, NEON) or 12 of 16 (AVX2), at most two of them of filters; one of 1x1
     filters with AVX-512, which multiplies by a number in memory. The whole filter window and a few
-    channels are reduced in it, unrolled; there are a few chunks per core. The numbers are the best
-    of many such rules (`benchmarks/defaults.py`).
+    channels are reduced in it, unrolled. There are a few chunks per core, so that each reads its
+    share of what is more, filters or input. The numbers are the best of many such rules
+    (`benchmarks/defaults.py`).
     """
     space = design_space(task, target)
     f, y, x = (knob.choices for knob in space.knobs[:3])
@@ -187,9 +190,11 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     summed = channels_of(task, target.lanes)
     channels = max(c for c in divisors(summed) if c <= 16)
     vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
-    wanted = 4 * target.cores
-    y0 = min((d for d in divisors(rows) if d >= wanted), default=rows)
-    f0 = min((d for d in divisors(vectors) if d * y0 >= wanted), default=vectors)
+    wanted = _CHUNKS * target.cores
+    if task.out_channels * task.kernel_height * task.kernel_width > task.height * task.width:
+        f0, y0 = in_chunks(vectors, rows, wanted)  # filters are most of what is read
+    else:
+        y0, f0 = in_chunks(rows, vectors, wanted)
     return space.config(
         {
             "tile_f": (f0, vectors // f0, f2),

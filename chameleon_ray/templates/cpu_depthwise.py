@@ -30,7 +30,7 @@ from chameleon_ray.templates.cpu_tiling import Integers, columns_of, divisors, t
 
 _VERSION = "cpu_depthwise/1"
 _MOST_ACCUMULATORS = 32
-_ACCUMULATORS = 14  # of the default
+_ACCUMULATORS = 7  # of the default (`benchmarks/defaults.py`)
 _FARTHER = 4  # times a byte from memory, in those of a cache
 
 

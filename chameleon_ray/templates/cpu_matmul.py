@@ -24,7 +24,13 @@ import numpy.typing as npt
 from chameleon_ray.space import Configs, DesignSpace, Values, options, split
 from chameleon_ray.tasks import Matmul, Target
 from chameleon_ray.templates.cpu_roofline import draft_speed
-from chameleon_ray.templates.cpu_tiling import Integers, divisors, evenly_cut, tile_of_at_most
+from chameleon_ray.templates.cpu_tiling import (
+    Integers,
+    divisors,
+    evenly_cut,
+    in_chunks,
+    tile_of_at_most,
+)
 
 _VERSION = "cpu_matmul/1"
 _MOST_ACCUMULATORS = 64
@@ -115,11 +121,7 @@ def default_config(task: Matmul, target: Target) -> Configs:
         if m * n <= _ACCUMULATORS and (n <= _ACCUMULATORS // 3 or task.rows == 1)
     ]
     m2, n2 = max(tiles, key=lambda tile: (tile[0] * tile[1]) / (tile[0] + tile[1]))
-    outer = divisors(vectors // n2)
-    wanted = -(-_CHUNKS * target.cores // task.batch)
-    n0 = next((d for d in outer if d >= wanted), outer[-1])
-    rest = divisors(rows // m2)
-    m0 = next((d for d in rest if d * n0 >= wanted), rest[-1])
+    n0, m0 = in_chunks(vectors // n2, rows // m2, _CHUNKS * target.cores / task.batch)
     inner = max(d for d in divisors(task.inner) if d <= _UNROLL_STEPS[1])
     return design_space(task, target).config(
         {

@@ -75,3 +75,12 @@ def sum_in_registers(sch: Any, block: Any, tile: Sequence[Any], lane: Any, *, si
 def divisors(number: int) -> list[int]:
     """Of a number, in order."""
     return [d for d in range(1, number + 1) if number % d == 0]
+
+
+def in_chunks(first: int, second: int, wanted: float) -> tuple[int, int]:
+    """How many chunks two extents are cut into, together so many, or all there can be.
+
+    The second is cut only where the first is not enough.
+    """
+    ours = next((d for d in divisors(first) if d >= wanted), first)
+    return ours, next((d for d in divisors(second) if d * ours >= wanted), second)

@@ -27,7 +27,7 @@ from chameleon_ray.space import (
 )
 from chameleon_ray.tasks import Conv2d, Form, Target
 from chameleon_ray.templates.cpu_roofline import draft_speed
-from chameleon_ray.templates.cpu_tiling import Integers, tile_of_at_most
+from chameleon_ray.templates.cpu_tiling import Integers, divisors, in_chunks, tile_of_at_most
 
 Matrix = npt.NDArray[np.float64]
 
@@ -36,7 +36,9 @@ SIDES: dict[Form, int] = {"winograd2": 2, "winograd4": 4}  # m
 _VERSION = "cpu_winograd/1"
 _FILTER = 3
 _MOST_ACCUMULATORS = 64
-_ACCUMULATORS = 14  # of the default
+_TILES_AT_ONCE = 7  # of the default, in a register tile
+_CHANNELS = 4  # likewise, summed in it
+_CHUNKS = 4  # likewise, for each core
 _EVEN = range(4, 15)  # one of these has to divide the tiles
 _PRODUCT = 1.3  # a multiply-add of a product of matrices, in those of a direct convolution
 _READING = 25.0  # a weight from memory, likewise
@@ -175,15 +177,19 @@ def _draft(task: Conv2d, target: Target, values: Values) -> npt.NDArray[np.float
 
 
 def default_config(task: Conv2d, target: Target) -> Configs:
-    """What an expert would write down without measuring, `(knobs,)`."""
-    vectors, (rows, columns) = task.out_channels // task.block, tiles_of(task)
-    tiles = task.batch * rows * columns
-    f2 = 2 if vectors % 2 == 0 else 1
-    t2 = max(d for d in range(1, _ACCUMULATORS // f2 + 1) if tiles % d == 0)
-    channels = max(d for d in range(1, 17) if task.in_channels % d == 0)
+    """What an expert would write down without measuring, `(knobs,)`.
+
+    A vector of filters at a time, by few tiles and few channels, over all filters of a chunk: the
+    best of many such rules, on AVX-512 and on AVX2 (`benchmarks/defaults.py --kind winograd`).
+    """
+    side, (rows, columns) = SIDES[task.form], tiles_of(task)
+    vectors, tiles = task.out_channels // task.block, task.batch * rows * columns
+    t2 = max(d for d in divisors(tiles) if d <= _TILES_AT_ONCE)
+    f0, _ = in_chunks(vectors, 1, _CHUNKS * target.cores / (side + _FILTER - 1) ** 2)
+    channels = max(d for d in divisors(task.in_channels) if d <= _CHANNELS)
     return design_space(task, target).config(
         {
-            "tile_f": (vectors // f2, 1, f2),
+            "tile_f": (f0, vectors // f0, 1),
             "tile_t": (tiles // t2, 1, t2),
             "tile_rc": (task.in_channels // channels, channels),
             "auto_unroll_max_step": (64,),
