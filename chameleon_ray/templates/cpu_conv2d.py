@@ -42,7 +42,8 @@ _VERSION = "cpu_conv2d/1"
 UNROLL_STEPS = (0, 16, 64, 256, 1024)
 _MOST_ACCUMULATORS = 64
 _MOST_MERGED = 8  # groups computed as one
-_CHUNKS = 4  # of the default, for each core
+_ACCUMULATORS = 14  # of the default
+_CHUNKS = 4  # likewise, for each core
 
 
 def version(_target: Target) -> str:
@@ -173,20 +174,22 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     """What an expert would write down without measuring, `(knobs,)`.
 
     The register tile hides the latency of an FMA and stays clear of spilling: at most 14 vectors
-    of 32 registers (AVX-512, NEON) or 12 of 16 (AVX2), at most two of them of filters; one of 1x1
-    filters with AVX-512, which multiplies by a number in memory. The whole filter window and a few
+    that fit, with those of filters and one of the input, into 32 registers (AVX-512, NEON) or 16
+    (AVX2). It has at most two vectors of filters; one if they are 1x1, with AVX-512, which
+    multiplies by a number in memory. The whole filter window and a few
     channels are reduced in it, unrolled. There are a few chunks per core, so that each reads its
     share of what is more, filters or input. The numbers are the best of many such rules
     (`benchmarks/defaults.py`).
     """
     space = design_space(task, target)
     f, y, x = (knob.choices for knob in space.knobs[:3])
-    most = 12 if target.lanes == 8 else 14
+    registers, hidden = (16, 8) if target.lanes == 8 else (32, 12)
     pointwise = task.kernel_height == task.kernel_width == 1
     filters = 1 if pointwise and target.lanes == 16 else 2
     widths = {choice[2] for choice in f if choice[2] <= filters}
     tiles = itertools.product(widths, {c[2] for c in y}, {c[2] for c in x})
-    f2, y2, x2 = max((t for t in tiles if math.prod(t) <= most), key=_expected_speed)
+    fitting = [t for t in tiles if math.prod(t) <= min(_ACCUMULATORS, registers - 1 - t[0])]
+    f2, y2, x2 = max(fitting, key=partial(_expected_speed, hidden))
     summed = channels_of(task, target.lanes)
     channels = max(c for c in divisors(summed) if c <= 16)
     vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
@@ -209,8 +212,14 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     )
 
 
-def _expected_speed(tile: tuple[int, int, int]) -> tuple[float, float, int]:
-    """Accumulators that hide the latency of an FMA, then few loads for each, then long rows."""
+def _expected_speed(hidden: int, tile: tuple[int, int, int]) -> tuple[float, float, int]:
+    """Accumulators that hide the latency of an FMA and its loads, then few loads, then long rows.
+
+    Args:
+        hidden: So many accumulators hide it.
+        tile: Vectors of filters, rows, columns.
+    """
     f, y, x = tile
-    accumulators = f * y * x
-    return (min(accumulators, 12), accumulators / (f + y * x) ** 0.5, x)
+    accumulators, loads = f * y * x, f + y * x
+    speed = min(accumulators, hidden) * min(1.0, accumulators / loads)
+    return (speed, accumulators / loads**0.5, x)
