@@ -65,8 +65,7 @@ def test_a_layer_is_really_tuned_on_this_cpu(tmp_path, policy):
     winners = [
         r.measurement
         for r in records
-        if r.measurement.purpose.counted
-        and dict(r.measurement.config) == dict(layer.best_config)
+        if r.measurement.purpose.counted and dict(r.measurement.config) == dict(layer.best_config)
     ]
     assert [w.ok and w.error < 1e-5 for w in winners] == [True]
     assert sum(result.phase_seconds.values()) == pytest.approx(result.wall_seconds, rel=0.05)

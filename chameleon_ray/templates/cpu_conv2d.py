@@ -44,6 +44,7 @@ _MOST_ACCUMULATORS = 64
 _MOST_MERGED = 8  # groups computed as one
 _ACCUMULATORS = 14  # of the default
 _CHUNKS = 4  # likewise, for each core
+_CACHE_BYTES = 1 << 20  # filters of more are read once, each by one core
 
 
 def version(_target: Target) -> str:
@@ -174,16 +175,16 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     """What an expert would write down without measuring, `(knobs,)`.
 
     The register tile hides the latency of an FMA and stays clear of spilling: at most 14 vectors
-    that fit, with those of filters and one of the input, into 32 registers (AVX-512, NEON) or 16
-    (AVX2). It has at most two vectors of filters; one if they are 1x1, with AVX-512, which
-    multiplies by a number in memory. The whole filter window and a few
-    channels are reduced in it, unrolled. There are a few chunks per core, so that each reads its
-    share of what is more, filters or input. The numbers are the best of many such rules
+    that fit, with those of filters, one of the input and one to spare, into 32 registers (AVX-512,
+    NEON) or 16 (AVX2). It has at most two vectors of filters; one if they are 1x1, with AVX-512,
+    which multiplies by a number in memory. The whole filter window and a few channels are reduced
+    in it, unrolled. There are a few chunks per core: of filters, if those are more than a core's
+    cache holds, else of rows. The numbers are the best of many such rules
     (`benchmarks/defaults.py`).
     """
     space = design_space(task, target)
     f, y, x = (knob.choices for knob in space.knobs[:3])
-    registers, hidden = (16, 8) if target.lanes == 8 else (32, 12)
+    registers, hidden = (15, 8) if target.lanes == 8 else (31, 12)  # one is spare
     pointwise = task.kernel_height == task.kernel_width == 1
     filters = 1 if pointwise and target.lanes == 16 else 2
     widths = {choice[2] for choice in f if choice[2] <= filters}
@@ -194,8 +195,9 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     channels = max(c for c in divisors(summed) if c <= 16)
     vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
     wanted = _CHUNKS * target.cores
-    if task.out_channels * task.kernel_height * task.kernel_width > task.height * task.width:
-        f0, y0 = in_chunks(vectors, rows, wanted)  # filters are most of what is read
+    window = task.kernel_height * task.kernel_width
+    if 4 * task.out_channels * task.in_channels // task.groups * window > _CACHE_BYTES:
+        f0, y0 = in_chunks(vectors, rows, wanted)
     else:
         y0, f0 = in_chunks(rows, vectors, wanted)
     return space.config(
