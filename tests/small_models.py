@@ -207,6 +207,13 @@ def small():
     return _made(Small)
 
 
+def headless():
+    """The first, whose last layer is zeros."""
+    model = _made(Small)
+    torch.nn.init.zeros_(model.last.weight)
+    return model
+
+
 def residual():
     """The second, likewise."""
     return _made(Residual)

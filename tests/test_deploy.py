@@ -1,5 +1,6 @@
 """A model in, a library out: it computes what torch does, and says what it is made of."""
 
+import io
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from small_models import attending, crooked, mobile, odd, residual, small, uneven, waving
 
 from chameleon_ray import tune
@@ -24,6 +26,7 @@ from chameleon_ray.deploy.database import (
 )
 from chameleon_ray.deploy.folder import EXAMPLE, LIBRARY, read
 from chameleon_ray.deploy.loading import loaded
+from chameleon_ray.deploy.shown import print_comparison
 from chameleon_ray.errors import RunFolderError, SettingsError, UnsupportedError
 from chameleon_ray.measure.reference import relative_error
 from chameleon_ray.measure.tvm import TvmBuilder, resolve_target
@@ -253,7 +256,9 @@ def test_contenders_are_timed_in_turns(tmp_path, monkeypatch):
     deploy("small_models:small", tmp_path / "out", inputs="1x3x16x16", threads=1)
     names = ("chameleon", "torch_eager", "torch_folded", "torch_compile")
     monkeypatch.setenv("CXX", "no-such-compiler")
-    found = {one.name: one for one in bench(tmp_path / "out", turns=3, names=names).timed}
+    compared = bench(tmp_path / "out", turns=3, names=names)
+    assert not compared.blind
+    found = {one.name: one for one in compared.timed}
     assert set(found) == set(names)
     without = found.pop("torch_compile")
     assert (without.seconds, "no-such-compiler" in without.reason) == (None, True)
@@ -262,6 +267,17 @@ def test_contenders_are_timed_in_turns(tmp_path, monkeypatch):
         assert one.error < 1e-5
         assert one.peak_bytes > 10**7
         assert one.start_seconds > 0
+
+
+@pytest.mark.slow
+def test_errors_of_a_model_that_ignores_its_input_are_said_to_tell_nothing(tmp_path):
+    """Such as one whose head has not been trained yet."""
+    deploy("small_models:headless", tmp_path / "out", inputs="1x3x16x16", threads=1)
+    compared = bench(tmp_path / "out", turns=2, names=("chameleon", "torch_eager"))
+    assert compared.blind
+    console = Console(file=io.StringIO(), width=200)
+    print_comparison(compared, console)
+    assert "the errors tell nothing" in console.file.getvalue()
 
 
 def test_what_cannot_be_deployed_is_refused(tmp_path):

@@ -18,6 +18,7 @@ from chameleon_ray.errors import (
 from chameleon_ray.history import network_of
 from chameleon_ray.networks import Network
 from chameleon_ray.networks.lookup import look_up
+from chameleon_ray.networks.model import torch_module
 from chameleon_ray.networks.source import Input, parse_inputs, source_of
 from chameleon_ray.tasks import Conv2d, Matmul, Target
 
@@ -106,6 +107,21 @@ def test_models_of_torchvision_have_the_convolutions_that_they_are_known_for(nam
     if name == "resnet18":
         paper = {layer.task: layer.uses for layer in look_up("resnet18", TARGET).layers}
         assert plain.items() <= paper.items()
+
+
+@pytest.mark.parametrize("name", ["googlenet", "vit_b_16", "convnext_tiny"])
+@pytest.mark.slow
+def test_what_a_model_of_torchvision_computes_depends_on_what_it_is_given(name):
+    """Or errors would tell nothing: as torchvision begins to train these three, it does not."""
+    source = source_of(f"torchvision:{name}", "", trust=False)
+    once, again = torch_module(source), torch_module(source)
+    images = torch.randn((2, 3, 224, 224), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        outputs = once(images)
+        assert torch.equal(outputs, again(images))
+    scale = outputs.abs().max()
+    assert torch.isfinite(scale)
+    assert (outputs[0] - outputs[1]).abs().max() > 1e-3 * scale
 
 
 def test_on_a_gpu_layers_are_tuned_without_what_follows_them():

@@ -64,6 +64,8 @@ def print_comparison(found: Comparison, console: Console) -> None:
     if not console.is_terminal:
         console.width = max(console.width, report.WIDTH)
     console.print(table)
+    if found.blind:
+        console.print("The outputs are the same for all inputs, so the errors tell nothing.")
     for one in found.timed:
         if one.reason:
             console.print(
@@ -91,6 +93,7 @@ def comparison_to_json(found: Comparison) -> dict[str, object]:
     return {
         "network": found.deployed.network,
         "threads": found.threads,
+        "blind": found.blind,
         "contenders": {
             one.name: {
                 "seconds": one.seconds,

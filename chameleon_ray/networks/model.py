@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,7 @@ from chameleon_ray.plugins import load as load_named
 from chameleon_ray.tasks import Target
 
 _OPS_OF_TORCHVISION = ("nms", "qnms")
+_LITTLE = 0.1  # by which biases and norms of random weights differ from none
 
 
 def load_graph(source: Source, target: Target) -> tvm.IRModule:
@@ -144,9 +146,28 @@ def _of_torchvision(name: str) -> torch.nn.Module:
         raise SettingsError(
             f"torchvision has no model {name!r}; it has {', '.join(models.list_models())}."
         )
-    torch.manual_seed(0)  # weights are random, and the same each time
-    module: torch.nn.Module = models.get_model(name, weights=None)
-    return module.eval()
+    module: torch.nn.Module = models.get_model(name, weights=None).eval()
+    _draw_weights(module)
+    return module
+
+
+def _draw_weights(module: torch.nn.Module) -> None:
+    """Random weights, the same each time, of which every one makes a difference to the outputs.
+
+    Those that torchvision begins to train with do not: there are heads of zeros, norms that do
+    nothing, and activations that vanish before the end.
+    """
+    drawn = torch.Generator().manual_seed(0)
+    numbers = (*module.named_parameters(), *module.named_buffers())
+    with torch.no_grad():
+        for name, number in ((n, x) for n, x in numbers if x.is_floating_point()):
+            summed = number[0].numel() if number.dim() > 1 else 1
+            if name.endswith(("bias", "running_mean")):
+                number.normal_(0, _LITTLE, generator=drawn)
+            elif summed > 1:
+                number.normal_(0, math.sqrt(2 / summed), generator=drawn)
+            else:  # of a norm
+                number.uniform_(1 - _LITTLE, 1 + _LITTLE, generator=drawn)
 
 
 def _torchvision() -> Any:
