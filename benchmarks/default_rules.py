@@ -6,13 +6,13 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from chameleon_ray.space import Choice, KnobValues
 from chameleon_ray.tasks import Conv2d, LayerTask
+from chameleon_ray.templates.cpu_conv2d import expected_speed
 from chameleon_ray.templates.cpu_tiling import divisors, in_chunks
-
-_CHUNKS = 4  # for each core, at least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,19 +20,19 @@ class Rule:
     """A rule and the values that are tried of its settings.
 
     Attributes:
-        config: What a setting of each makes of a default, on so many cores.
+        config: What a setting of each makes of a default, in about so many chunks.
         settings: Name -> values.
     """
 
     config: Callable[..., KnobValues]
     settings: Mapping[str, Sequence[Any]]
 
-    def variants(self, default: KnobValues, cores: int) -> Iterator[tuple[str, KnobValues]]:
+    def variants(self, default: KnobValues, wanted: float) -> Iterator[tuple[str, KnobValues]]:
         """What the rule would have in place of a default, with the settings in words."""
         for values in itertools.product(*self.settings.values()):
             named = dict(zip(self.settings, values, strict=True))
             words = ", ".join(f"{name} {value}" for name, value in named.items())
-            yield words, self.config(default, cores, **named)
+            yield words, self.config(default, wanted, **named)
 
 
 def kind_of(task: LayerTask) -> str:
@@ -48,19 +48,20 @@ def kind_of(task: LayerTask) -> str:
 
 def _direct(
     default: KnobValues,
-    cores: int,
+    wanted: float,
     *,
     most: int,
     filters: int,
     channels: int,
+    hidden: int,
     first: str,
     unroll: tuple[int, int],
 ) -> KnobValues:
     vectors, rows, columns = _extents(default, "tile_f", "tile_y", "tile_x")
     tiles = itertools.product(divisors(vectors), divisors(rows), divisors(columns))
     fitting = [tile for tile in tiles if math.prod(tile) <= most and tile[0] <= filters]
-    f, y, x = max(fitting, key=_hides_latency)
-    y0, f0 = _in_chunks(rows // y, vectors // f, cores, first == "rows")
+    f, y, x = max(fitting, key=partial(expected_speed, hidden))
+    y0, f0 = _in_chunks(rows // y, vectors // f, wanted, first == "rows")
     return {
         **default,
         "tile_f": (f0, vectors // f // f0, f),
@@ -74,7 +75,7 @@ def _direct(
 
 def _depthwise(
     default: KnobValues,
-    _cores: int,
+    _wanted: float,
     *,
     columns: int,
     rows: int,
@@ -97,7 +98,7 @@ def _depthwise(
 
 def _winograd(
     default: KnobValues,
-    _cores: int,
+    _wanted: float,
     *,
     filters: int,
     filters_outside: int,
@@ -120,7 +121,7 @@ def _winograd(
 
 def _matmul(
     default: KnobValues,
-    cores: int,
+    wanted: float,
     *,
     most: int,
     columns: int,
@@ -132,7 +133,7 @@ def _matmul(
     rows, vectors = _extents(default, "tile_m", "tile_n")
     n = _at_most(vectors, columns)
     m = _at_most(rows, most // n)
-    m0, n0 = _in_chunks(rows // m, vectors // n, cores, first == "rows")
+    m0, n0 = _in_chunks(rows // m, vectors // n, wanted, first == "rows")
     return {
         **default,
         "tile_m": (m0, rows // m // m0, m),
@@ -147,9 +148,10 @@ RULES: Mapping[str, Rule] = {
     "direct": Rule(
         config=_direct,
         settings={
-            "most": (7, 14),
+            "most": (7, 12, 14),
             "filters": (1, 2),
-            "channels": (16, 64, 256),
+            "channels": (16, 64),
+            "hidden": (8, 12),
             "first": ("rows", "filters"),
             "unroll": ((0, 0), (64, 1), (256, 1)),
         },
@@ -193,11 +195,6 @@ def _extents(config: KnobValues, *knobs: str) -> tuple[int, ...]:
     return tuple(math.prod(config[knob]) for knob in knobs)
 
 
-def _hides_latency(tile: tuple[int, ...]) -> tuple[float, float, int]:
-    f, y, x = tile
-    return (min(f * y * x, 12), f * y * x / (f + y * x) ** 0.5, x)
-
-
 def _at_most(extent: int, most: int) -> int:
     """The largest divisor of an extent that is no larger."""
     return max(d for d in divisors(extent) if d <= most)
@@ -208,8 +205,7 @@ def _split_at_most(extent: int, most: int) -> Choice:
     return (extent // inner, inner)
 
 
-def _in_chunks(one: int, other: int, cores: int, one_first: bool) -> tuple[int, int]:  # noqa: FBT001
-    wanted = _CHUNKS * cores
+def _in_chunks(one: int, other: int, wanted: float, one_first: bool) -> tuple[int, int]:  # noqa: FBT001
     if one_first:
         return in_chunks(one, other, wanted)
     return in_chunks(other, one, wanted)[::-1]

@@ -1,7 +1,8 @@
 """How good a default config by rule can be: variants of the rule, over the layers of networks.
 
 `templates.default_config` is timed beside every variant, in turns: a machine's speed moves by more
-than variants differ. This is how its numbers were chosen; a new target deserves its own run.
+than variants differ. This is how its numbers were chosen, and between which of two a template
+chooses by the layer; a new target deserves its own run.
 """
 
 from __future__ import annotations
@@ -27,10 +28,11 @@ from chameleon_ray.measure.tvm import resolve_target
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.space import KnobValues
-from chameleon_ray.tasks import Conv2d, LayerTask, Target
+from chameleon_ray.tasks import Conv2d, LayerTask, Matmul, Target
 from chameleon_ray.templates import default_config, design_space
 
 _TURNS = 4
+_CHUNKS = 4  # for each core
 _TURN_SECONDS = 0.004
 
 
@@ -40,7 +42,8 @@ def gains(backend: Backend, task: LayerTask, target: Target) -> dict[str, float]
     default = space.describe(default_config(task, target))
     beside = backend.builder.build(task, default)
     beside.time(1)
-    variants = list(RULES[kind_of(task)].variants(default, target.cores))
+    wanted = _CHUNKS * target.cores / (task.batch if isinstance(task, Matmul) else 1)
+    variants = list(RULES[kind_of(task)].variants(default, wanted))
     known: dict[str, float] = {json.dumps(default, sort_keys=True): 1.0}
     found = {}
     for at in np.random.default_rng(0).permutation(len(variants)):

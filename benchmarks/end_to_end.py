@@ -43,7 +43,7 @@ def _row(found: Comparison) -> dict[str, Any]:
     row: dict[str, Any] = {one.name: one.seconds for one in found.timed}
     row |= {f"{one.name}_interval": [one.low, one.high] for one in found.timed}
     errors = {one.name: one.error for one in found.timed}
-    row["largest_relative_error"] = errors["chameleon"]
+    row["largest_relative_error"] = None if found.blind else errors["chameleon"]
     row["parts"] = sum(known) if len(known) == len(layers) else None
     return row
 
@@ -68,7 +68,8 @@ def main() -> None:
                 shown = ", ".join(f"{name} {value * 1e3:.2f}" for name, value in times.items()
                                   if name != "largest_relative_error")  # fmt: skip
                 error = row["largest_relative_error"]
-                print(f"{model}, {threads} threads, ms: {shown}; error {error:.1g}", flush=True)
+                told = "tells nothing" if error is None else f"{error:.1g}"
+                print(f"{model}, {threads} threads, ms: {shown}; error {told}", flush=True)
     if o.json:
         print(json.dumps(found))
 

@@ -71,7 +71,8 @@ def main(seconds: float = 120.0, cores: int = usable_cores()) -> None:
     print(f"{seconds:g} s; a mark for each {seconds / _MARKS:.3g} s, # where it was {_SLOW:g}x")
     for name, column in zip(kernels, slowdown.T, strict=True):
         marks = "".join(
-            "#" if np.median(part) > _SLOW else "." for part in np.array_split(column, _MARKS)
+            "#" if np.median(part) > _SLOW else "."
+            for part in np.array_split(column, min(_MARKS, len(column)))
         )
         print(
             f"{name:20} slow {np.mean(column > _SLOW):4.0%} of the time; of 100 turns the 90th "

@@ -9,6 +9,7 @@ from chameleon_ray.errors import UnsupportedError
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates import default_config, design_space, template_version
+from chameleon_ray.templates.cpu_tiling import in_chunks
 
 TARGETS = [Target(lanes=lanes, cores=cores) for lanes, cores in ((16, 2), (8, 16), (4, 1))]
 TASKS = [layer.task for name in NETWORKS for layer in network(name)]
@@ -44,7 +45,42 @@ def test_the_default_uses_every_core_and_fits_the_register_file():
             chunks = values["tile_f"][0] * values["tile_y"][0] * values["tile_x"][0]
             tile = values["tile_f"][2] * values["tile_y"][2] * values["tile_x"][2]
             assert chunks >= min(target.cores, task.out_height)
+            assert tile <= 14
             assert tile + values["tile_f"][2] + 1 < (16 if target.lanes == 8 else 32)
+
+
+@pytest.mark.parametrize(
+    ("lanes", "changes", "knobs"),
+    [
+        (8, {"height": 13}, {"tile_f": (1, 4, 1), "tile_y": (13, 1, 1), "tile_x": (1, 1, 13)}),
+        (8, {"height": 24}, {"tile_f": (1, 2, 2), "tile_y": (8, 3, 1), "tile_x": (1, 4, 6)}),
+        (16, {"height": 14, "out_channels": 448}, {"tile_y": (14, 1, 1)}),
+        (16, {"height": 14, "in_channels": 256, "out_channels": 512}, {"tile_f": (8, 2, 2)}),
+        (16, {"height": 56, "form": "winograd4"}, {"tile_f": (1, 2, 1), "tile_t": (28, 1, 7)}),
+        (16, {"height": 50, "form": "winograd4"}, {"tile_t": (13, 1, 13)}),
+        (16, {"height": 28, "groups": 32}, {"tile_y": (1, 28, 1), "tile_x": (4, 7)}),
+        (16, {"height": 13, "groups": 32}, {"tile_y": (1, 13, 1), "tile_x": (1, 13)}),
+        (16, {"height": 9, "groups": 32}, {"tile_y": (1, 9, 1), "tile_x": (1, 9)}),
+        (16, {"height": 4, "groups": 32}, {"tile_y": (1, 4, 1), "tile_x": (1, 4)}),
+    ],
+)
+def test_a_default_is_as_its_rule_says(lanes, changes, knobs):
+    """Sizes that register tiles divide badly among them, and more filters than a cache holds."""
+    size = {"height": changes["height"], "width": changes["height"], "padding": 1}
+    plain = {"in_channels": 32, "out_channels": 32, "kernel_height": 3, "kernel_width": 3}
+    task = Conv2d(**{**plain, **size, **changes, "block": lanes})
+    target = Target(lanes=lanes, cores=2)
+    values = design_space(task, target).describe(default_config(task, target))
+    assert {name: values[name] for name in knobs} == knobs
+
+
+@pytest.mark.parametrize(
+    ("extents", "wanted", "chunks"),
+    [((12, 7), 8, (12, 1)), ((6, 7), 8, (6, 7)), ((6, 4), 8, (6, 2)), ((5, 3), 0.3, (1, 1))],
+)
+def test_the_second_extent_is_cut_only_where_the_first_is_not_enough(extents, wanted, chunks):
+    """And no further than is wanted, if it can be."""
+    assert in_chunks(*extents, wanted) == chunks
 
 
 def test_groups_are_refused():

@@ -29,6 +29,7 @@ from chameleon_ray.networks.source import Input, parse_inputs, source_of
 _QUIET_SECONDS = 0.05  # for the idle threads of whose turn it was to stop spinning
 _TURN_SECONDS = 0.1
 _INPUTS = 16  # on which outputs are compared
+_LEAST_SPREAD = 1e-3  # of outputs over them, as a share of the largest number
 _MOST_CALLS = 50  # of a turn
 
 
@@ -62,13 +63,14 @@ class Comparison:
     Attributes:
         deployed: What was timed.
         threads: That each could use.
-        blind: Whether its outputs are the same for all inputs, so that errors tell nothing.
+        blind: Whether its outputs hardly depend on the input, so that errors tell nothing; None if
+            that is not known.
     """
 
     deployed: Deployed
     threads: int
     timed: tuple[Timed, ...]
-    blind: bool = False
+    blind: bool | None = None
 
 
 def bench(
@@ -126,7 +128,7 @@ def bench(
             timed(name, started[name], times.get(name, []), peaks.get(name), reference)
             for name in names
         ),
-        blind=reference is not None and _all_alike(reference),
+        blind=None if reference is None else _all_alike(reference),
     )
 
 
@@ -200,9 +202,15 @@ def _largest_error(found: Sequence[Array], right: Sequence[Array]) -> float:
 
 
 def _all_alike(outputs: Sequence[Array]) -> bool:
-    """Whether those of all executions are the same."""
-    following = outputs[len(outputs) // _INPUTS :]
-    return all(map(np.array_equal, outputs, following))  # the shorter one ends it
+    """Whether those of all executions differ by less than what errors are to tell."""
+    each = len(outputs) // _INPUTS
+    return not any(_varies(np.stack(outputs[of::each])) for of in range(each))
+
+
+def _varies(output: Array) -> bool:
+    """Whether one output, over executions `(n, ...)`, does."""
+    spread = np.abs(output - output[0]).max(initial=0)
+    return bool(spread > _LEAST_SPREAD * np.abs(output).max(initial=0))
 
 
 def _error(found: Array, right: Array) -> float:

@@ -65,7 +65,10 @@ def print_comparison(found: Comparison, console: Console) -> None:
         console.width = max(console.width, report.WIDTH)
     console.print(table)
     if found.blind:
-        console.print("The outputs are the same for all inputs, so the errors tell nothing.")
+        console.print(
+            "The outputs hardly depend on the input, so the errors tell nothing.", highlight=False,
+            soft_wrap=True,
+        )  # fmt: skip
     for one in found.timed:
         if one.reason:
             console.print(

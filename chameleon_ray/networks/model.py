@@ -22,6 +22,7 @@ from chameleon_ray.plugins import load as load_named
 from chameleon_ray.tasks import Target
 
 _OPS_OF_TORCHVISION = ("nms", "qnms")
+_AVERAGES = ("running_mean", "running_var")  # of norms
 _LITTLE = 0.1  # by which biases and norms of random weights differ from none
 
 
@@ -152,15 +153,15 @@ def _of_torchvision(name: str) -> torch.nn.Module:
 
 
 def _draw_weights(module: torch.nn.Module) -> None:
-    """Random weights, the same each time, of which every one makes a difference to the outputs.
+    """Random weights, the same each time, with which no layer is without effect on the outputs.
 
-    Those that torchvision begins to train with do not: there are heads of zeros, norms that do
-    nothing, and activations that vanish before the end.
+    With those that torchvision begins to train with, some are: there are heads of zeros, norms and
+    scales that do nothing, and activations that vanish before the end.
     """
     drawn = torch.Generator().manual_seed(0)
-    numbers = (*module.named_parameters(), *module.named_buffers())
+    averages = [(n, x) for n, x in module.named_buffers() if n.endswith(_AVERAGES)]
     with torch.no_grad():
-        for name, number in ((n, x) for n, x in numbers if x.is_floating_point()):
+        for name, number in (*module.named_parameters(), *averages):
             summed = number[0].numel() if number.dim() > 1 else 1
             if name.endswith(("bias", "running_mean")):
                 number.normal_(0, _LITTLE, generator=drawn)

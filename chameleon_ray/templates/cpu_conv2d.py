@@ -190,13 +190,13 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     widths = {choice[2] for choice in f if choice[2] <= filters}
     tiles = itertools.product(widths, {c[2] for c in y}, {c[2] for c in x})
     fitting = [t for t in tiles if math.prod(t) <= min(_ACCUMULATORS, registers - 1 - t[0])]
-    f2, y2, x2 = max(fitting, key=partial(_expected_speed, hidden))
+    f2, y2, x2 = max(fitting, key=partial(expected_speed, hidden))
     summed = channels_of(task, target.lanes)
     channels = max(c for c in divisors(summed) if c <= 16)
     vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
     wanted = _CHUNKS * target.cores
-    window = task.kernel_height * task.kernel_width
-    if 4 * task.out_channels * task.in_channels // task.groups * window > _CACHE_BYTES:
+    filters_read = filter_vectors(task, target) * target.lanes * summed
+    if 4 * filters_read * task.kernel_height * task.kernel_width > _CACHE_BYTES:
         f0, y0 = in_chunks(vectors, rows, wanted)
     else:
         y0, f0 = in_chunks(rows, vectors, wanted)
@@ -214,7 +214,7 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     )
 
 
-def _expected_speed(hidden: int, tile: tuple[int, int, int]) -> tuple[float, float, int]:
+def expected_speed(hidden: int, tile: tuple[int, int, int]) -> tuple[float, float, int]:
     """Accumulators that hide the latency of an FMA and its loads, then few loads, then long rows.
 
     Args:

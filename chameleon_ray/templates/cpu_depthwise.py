@@ -26,7 +26,13 @@ from chameleon_ray.space import (
 )
 from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates.cpu_roofline import draft_window_speed
-from chameleon_ray.templates.cpu_tiling import Integers, columns_of, divisors, tile_of_at_most
+from chameleon_ray.templates.cpu_tiling import (
+    Integers,
+    columns_of,
+    divisors,
+    tile_of,
+    tile_of_at_most,
+)
 
 _VERSION = "cpu_depthwise/1"
 _MOST_ACCUMULATORS = 32
@@ -105,8 +111,8 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     """
     del target
     columns = columns_of(task)
-    x = max(d for d in divisors(columns) if d <= _ACCUMULATORS)
-    y = max(d for d in divisors(task.out_height) if d * x <= _ACCUMULATORS)
+    x = tile_of(columns, _ACCUMULATORS)
+    y = max(d for d in divisors(task.out_height) if d * x <= max(x, _ACCUMULATORS))
     return design_space(task, Target()).config(
         {
             "tile_c": (task.out_channels // task.block, 1),

@@ -15,6 +15,7 @@ from chameleon_ray.tasks import Conv2d, Target
 
 Integers = npt.NDArray[np.int64]
 
+_LEAST = 4  # accumulators that hide some of the latency of an FMA
 _NARROW = 16  # columns, and fewer, are a tile by themselves
 
 
@@ -77,8 +78,14 @@ def divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
+def tile_of(extent: int, most: int) -> int:
+    """The largest divisor of an extent up to so many; up to twice as many, if that is too few."""
+    small, large = (max(d for d in divisors(extent) if d <= n) for n in (most, 2 * most))
+    return small if small >= _LEAST else large
+
+
 def in_chunks(first: int, second: int, wanted: float) -> tuple[int, int]:
-    """How many chunks two extents are cut into, together so many, or all there can be.
+    """How many chunks two extents are cut into, together at least so many, or all there can be.
 
     The second is cut only where the first is not enough.
     """
