@@ -12,7 +12,7 @@ from typing import Any
 from chameleon_ray.space import Choice, KnobValues
 from chameleon_ray.tasks import Conv2d, LayerTask
 from chameleon_ray.templates.cpu_conv2d import expected_speed
-from chameleon_ray.templates.cpu_tiling import divisors, in_chunks
+from chameleon_ray.templates.cpu_tiling import at_most, divisors, in_chunks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,9 +84,9 @@ def _depthwise(
     unroll: int,
 ) -> KnobValues:
     blocks, all_rows, all_columns = _extents(default, "tile_c", "tile_y", "tile_x")
-    x = _at_most(all_columns, columns)
-    y = _at_most(all_rows, rows)
-    y0 = _at_most(all_rows // y, chunks)
+    x = at_most(all_columns, columns)
+    y = at_most(all_rows, rows)
+    y0 = at_most(all_rows // y, chunks)
     return {
         "tile_c": (blocks, 1),
         "tile_y": (y0, all_rows // y // y0, y),
@@ -108,8 +108,8 @@ def _winograd(
     unroll: int,
 ) -> KnobValues:
     all_vectors, all_tiles = _extents(default, "tile_f", "tile_t")
-    f = _at_most(all_vectors, filters)
-    t = _at_most(all_tiles, tiles // f)
+    f = at_most(all_vectors, filters)
+    t = at_most(all_tiles, tiles // f)
     rest_f, rest_t = all_vectors // f, all_tiles // t
     return {
         "tile_f": (rest_f, 1, f) if filters_outside else (1, rest_f, f),
@@ -131,8 +131,8 @@ def _matmul(
     first: str,
 ) -> KnobValues:
     rows, vectors = _extents(default, "tile_m", "tile_n")
-    n = _at_most(vectors, columns)
-    m = _at_most(rows, most // n)
+    n = at_most(vectors, columns)
+    m = at_most(rows, most // n)
     m0, n0 = _in_chunks(rows // m, vectors // n, wanted, first == "rows")
     return {
         **default,
@@ -195,13 +195,8 @@ def _extents(config: KnobValues, *knobs: str) -> tuple[int, ...]:
     return tuple(math.prod(config[knob]) for knob in knobs)
 
 
-def _at_most(extent: int, most: int) -> int:
-    """The largest divisor of an extent that is no larger."""
-    return max(d for d in divisors(extent) if d <= most)
-
-
 def _split_at_most(extent: int, most: int) -> Choice:
-    inner = _at_most(extent, most)
+    inner = at_most(extent, most)
     return (extent // inner, inner)
 
 

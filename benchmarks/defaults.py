@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import statistics
 import sys
 from collections.abc import Mapping, Sequence
@@ -18,13 +17,12 @@ from typing import Annotated
 import numpy as np
 import typer
 from default_rules import RULES, kind_of
+from in_process import opened
 
-from chameleon_ray.env_settings import Env
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure import Kernel
-from chameleon_ray.measure.backend import Backend, open_backend
+from chameleon_ray.measure.backend import Backend
 from chameleon_ray.measure.pinning import main_thread_apart
-from chameleon_ray.measure.tvm import resolve_target
 from chameleon_ray.networks import NETWORKS, network
 from chameleon_ray.networks.lookup import look_up
 from chameleon_ray.space import KnobValues
@@ -52,7 +50,7 @@ def gains(backend: Backend, task: LayerTask, target: Target) -> dict[str, float]
         if same not in known:
             known[same] = _gain(backend, task, config, beside)
         found[name] = known[same]
-    print(task.key, f"{max(found.values()):.2f}", file=sys.stderr)
+    print(task.key, f"{np.nanmax([*found.values()]):.2f}", file=sys.stderr)
     return found
 
 
@@ -106,9 +104,7 @@ def main(
     show: int = 12,
 ) -> None:
     """Time every variant beside the default; print the best, and what each layer's own would be."""
-    target = resolve_target(Target(model=model, cores=cores))
-    os.environ.update(TVM_NUM_THREADS=str(cores), TVM_THREAD_POOL_SPIN_COUNT="2000")
-    backend = open_backend(Env(model=model, cores=cores), target, 0)
+    backend, target = opened(cores, model)
     tasks = layers_of(network or [], kind, kernel, target)
     if not tasks:
         raise typer.BadParameter(f"no layer is {kind}")

@@ -6,7 +6,6 @@ On a shared machine one kernel may take twice as long for a minute, and another 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import replace
@@ -14,14 +13,12 @@ from dataclasses import replace
 import numpy as np
 import numpy.typing as npt
 import typer
+from in_process import opened
 
-from chameleon_ray.env_settings import Env
 from chameleon_ray.machine import usable_cores
 from chameleon_ray.measure import Kernel
-from chameleon_ray.measure.backend import open_backend
 from chameleon_ray.measure.pinning import main_thread_apart
-from chameleon_ray.measure.tvm import resolve_target
-from chameleon_ray.tasks import Conv2d, Target
+from chameleon_ray.tasks import Conv2d
 from chameleon_ray.templates import default_config, design_space
 
 _TURN_SECONDS = 0.01
@@ -59,9 +56,7 @@ def in_turns(kernels: Mapping[str, Kernel], seconds: float) -> npt.NDArray[np.fl
 
 def main(seconds: float = 120.0, cores: int = usable_cores()) -> None:
     """Print how often each kernel was slow, and when."""
-    target = resolve_target(Target(cores=cores))
-    os.environ.update(TVM_NUM_THREADS=str(cores), TVM_THREAD_POOL_SPIN_COUNT="2000")
-    backend = open_backend(Env(cores=cores), target, 0)
+    backend, target = opened(cores)
     kernels = {}
     for name, task in layers(target.lanes).items():
         default = design_space(task, target).describe(default_config(task, target))

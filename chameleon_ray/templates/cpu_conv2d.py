@@ -30,8 +30,8 @@ from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates.cpu_roofline import draft_speed
 from chameleon_ray.templates.cpu_tiling import (
     Integers,
+    at_most,
     columns_of,
-    divisors,
     filter_vectors,
     in_chunks,
     tile_of_at_most,
@@ -43,6 +43,7 @@ UNROLL_STEPS = (0, 16, 64, 256, 1024)
 _MOST_ACCUMULATORS = 64
 _MOST_MERGED = 8  # groups computed as one
 _ACCUMULATORS = 14  # of the default
+_CHANNELS = 16  # likewise, summed in a register tile
 _CHUNKS = 4  # likewise, for each core
 _CACHE_BYTES = 1 << 20  # filters of more are read once, each by one core
 
@@ -192,11 +193,12 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     fitting = [t for t in tiles if math.prod(t) <= min(_ACCUMULATORS, registers - 1 - t[0])]
     f2, y2, x2 = max(fitting, key=partial(expected_speed, hidden))
     summed = channels_of(task, target.lanes)
-    channels = max(c for c in divisors(summed) if c <= 16)
-    vectors, rows = filter_vectors(task, target) // f2, task.out_height // y2
+    channels = at_most(summed, _CHANNELS)
+    all_vectors = filter_vectors(task, target)
+    vectors, rows = all_vectors // f2, task.out_height // y2
     wanted = _CHUNKS * target.cores
-    filters_read = filter_vectors(task, target) * target.lanes * summed
-    if 4 * filters_read * task.kernel_height * task.kernel_width > _CACHE_BYTES:
+    window = task.kernel_height * task.kernel_width
+    if 4 * all_vectors * target.lanes * summed * window > _CACHE_BYTES:
         f0, y0 = in_chunks(vectors, rows, wanted)
     else:
         y0, f0 = in_chunks(rows, vectors, wanted)

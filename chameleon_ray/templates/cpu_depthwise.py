@@ -28,8 +28,8 @@ from chameleon_ray.tasks import Conv2d, Target
 from chameleon_ray.templates.cpu_roofline import draft_window_speed
 from chameleon_ray.templates.cpu_tiling import (
     Integers,
+    at_most,
     columns_of,
-    divisors,
     tile_of,
     tile_of_at_most,
 )
@@ -112,7 +112,7 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     del target
     columns = columns_of(task)
     x = tile_of(columns, _ACCUMULATORS)
-    y = max(d for d in divisors(task.out_height) if d * x <= max(x, _ACCUMULATORS))
+    y = at_most(task.out_height, max(1, _ACCUMULATORS // x))
     return design_space(task, Target()).config(
         {
             "tile_c": (task.out_channels // task.block, 1),

@@ -26,6 +26,7 @@ from chameleon_ray.tasks import Matmul, Target
 from chameleon_ray.templates.cpu_roofline import draft_speed
 from chameleon_ray.templates.cpu_tiling import (
     Integers,
+    at_most,
     divisors,
     evenly_cut,
     in_chunks,
@@ -122,7 +123,7 @@ def default_config(task: Matmul, target: Target) -> Configs:
     ]
     m2, n2 = max(tiles, key=lambda tile: (tile[0] * tile[1]) / (tile[0] + tile[1]))
     n0, m0 = in_chunks(vectors // n2, rows // m2, _CHUNKS * target.cores / task.batch)
-    inner = max(d for d in divisors(task.inner) if d <= _UNROLL_STEPS[1])
+    inner = at_most(task.inner, _UNROLL_STEPS[1])
     return design_space(task, target).config(
         {
             "tile_m": (m0, rows // m2 // m0, m2),

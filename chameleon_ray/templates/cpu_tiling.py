@@ -78,10 +78,20 @@ def divisors(number: int) -> list[int]:
     return [d for d in range(1, number + 1) if number % d == 0]
 
 
+def at_most(extent: int, most: int) -> int:
+    """The largest divisor of an extent that is no more than that."""
+    return max(d for d in divisors(extent) if d <= most)
+
+
+def at_least(extent: int, least: float) -> int:
+    """The smallest divisor of an extent that is no less than that; all of it, if none is."""
+    return next((d for d in divisors(extent) if d >= least), extent)
+
+
 def tile_of(extent: int, most: int) -> int:
     """The largest divisor of an extent up to so many; up to twice as many, if that is too few."""
-    small, large = (max(d for d in divisors(extent) if d <= n) for n in (most, 2 * most))
-    return small if small >= _LEAST else large
+    tile = at_most(extent, most)
+    return tile if tile >= _LEAST else at_most(extent, 2 * most)
 
 
 def in_chunks(first: int, second: int, wanted: float) -> tuple[int, int]:
@@ -89,5 +99,5 @@ def in_chunks(first: int, second: int, wanted: float) -> tuple[int, int]:
 
     The second is cut only where the first is not enough.
     """
-    ours = next((d for d in divisors(first) if d >= wanted), first)
-    return ours, next((d for d in divisors(second) if d * ours >= wanted), second)
+    ours = at_least(first, wanted)
+    return ours, at_least(second, wanted / ours)

@@ -27,13 +27,7 @@ from chameleon_ray.space import (
 )
 from chameleon_ray.tasks import Conv2d, Form, Target
 from chameleon_ray.templates.cpu_roofline import draft_speed
-from chameleon_ray.templates.cpu_tiling import (
-    Integers,
-    divisors,
-    in_chunks,
-    tile_of,
-    tile_of_at_most,
-)
+from chameleon_ray.templates.cpu_tiling import Integers, at_least, at_most, tile_of, tile_of_at_most
 
 Matrix = npt.NDArray[np.float64]
 
@@ -191,8 +185,8 @@ def default_config(task: Conv2d, target: Target) -> Configs:
     side, (rows, columns) = SIDES[task.form], tiles_of(task)
     vectors, tiles = task.out_channels // task.block, task.batch * rows * columns
     t2 = tile_of(tiles, _TILES_AT_ONCE)
-    f0, _ = in_chunks(vectors, 1, _CHUNKS * target.cores / (side + _FILTER - 1) ** 2)
-    channels = max(d for d in divisors(task.in_channels) if d <= _CHANNELS)
+    f0 = at_least(vectors, _CHUNKS * target.cores / (side + _FILTER - 1) ** 2)
+    channels = at_most(task.in_channels, _CHANNELS)
     return design_space(task, target).config(
         {
             "tile_f": (f0, vectors // f0, 1),
